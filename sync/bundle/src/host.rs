@@ -1,0 +1,129 @@
+//! Hosts and host patterns: what a route names and what a grant allows.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A pattern over hosts. In lower case, without a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostPattern {
+    /// Every host: `*`.
+    Any,
+    /// One host: `shop.example.com`, or an address literal.
+    Exact(String),
+    /// One or more labels before the suffix: `*.example.com` holds `.example.com`.
+    Suffix(String),
+}
+
+/// Why a text is no host pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no host: write `shop.example.com`, `*.example.com` or `*`")]
+pub struct HostError(String);
+
+impl HostPattern {
+    /// Whether `host` (lower case, no port) is in the pattern.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => exact == host,
+            Self::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+        }
+    }
+
+    /// Whether every host of `other` is in `self`.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (_, Self::Any) => false,
+            (_, Self::Exact(host)) => self.matches(host),
+            (Self::Exact(_), Self::Suffix(_)) => false,
+            (Self::Suffix(ours), Self::Suffix(theirs)) => theirs.ends_with(ours.as_str()),
+        }
+    }
+
+    /// Whether some host is in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+}
+
+/// Whether `host` is a host name of RFC 1123 in lower case, or an address literal as it stands in a URL.
+fn is_host(host: &str) -> bool {
+    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return inner.parse::<core::net::Ipv6Addr>().is_ok_and(|address| address.to_string() == inner);
+    }
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        (1..=63).contains(&bytes.len())
+            && bytes.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+            && bytes[0] != b'-'
+            && bytes[bytes.len() - 1] != b'-'
+    };
+    host.len() <= 253 && host.split('.').all(label)
+}
+
+impl FromStr for HostPattern {
+    type Err = HostError;
+
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        match text.strip_prefix('*') {
+            Some("") => Ok(Self::Any),
+            Some(suffix) if suffix.strip_prefix('.').is_some_and(is_host) => Ok(Self::Suffix(suffix.to_owned())),
+            None if is_host(text) => Ok(Self::Exact(text.to_owned())),
+            _ => Err(HostError(text.chars().take(80).collect())),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(host) => f.write_str(host),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+impl Serialize for HostPattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HostPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> HostPattern {
+        text.parse().expect("a pattern of this test")
+    }
+
+    #[test]
+    fn a_suffix_takes_one_or_more_labels_and_not_the_bare_name() {
+        let suffix = pattern("*.example.com");
+        assert!(suffix.matches("a.example.com") && suffix.matches("a.b.example.com"));
+        assert!(!suffix.matches("example.com") && !suffix.matches("badexample.com"));
+    }
+
+    #[test]
+    fn a_pattern_covers_only_what_it_matches_wholly() {
+        assert!(pattern("*").covers(&pattern("*.a.b")) && !pattern("*.a.b").covers(&pattern("*")));
+        assert!(pattern("*.b").covers(&pattern("*.a.b")) && !pattern("*.a.b").covers(&pattern("*.b")));
+        assert!(!pattern("a.b").covers(&pattern("*.a.b")) && pattern("*.a.b").overlaps(&pattern("x.a.b")));
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        for bad in ["", ".", "a..b", "A.b", "a.b:80", "*a", "*.", "a*b", "a/b", "-a", "a-", "[::G]", "ä.de"] {
+            assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
+        }
+    }
+}

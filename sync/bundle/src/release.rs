@@ -1,0 +1,343 @@
+//! The release document: the publisher's signed, immutable statement of what an app is (`docs/formats.md`, section 5).
+//!
+//! These types are the wire. Parsing alone does not make a release good: [`crate::verify`] checks it against its grant.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::host::HostPattern;
+use crate::name::Name;
+
+/// The format this build reads and writes.
+pub const FORMAT: u32 = 1;
+/// A release document larger than this is refused before it is parsed, in bytes.
+pub const RELEASE_BYTES_MAX: usize = 1 << 20;
+
+/// A release: `releases/<app>/<number>.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// The document's format, [`FORMAT`].
+    pub format: u32,
+    /// The app.
+    pub app: Name,
+    /// The number, counted up by the publisher from 1.
+    pub number: u64,
+    /// When it was made, RFC 3339 UTC.
+    pub created: jiff::Timestamp,
+    /// The releases that control may go back to.
+    #[serde(default)]
+    pub previous: Vec<u64>,
+    /// Nothing below this number may run again.
+    #[serde(default)]
+    pub min_release: u64,
+    /// The hosts of the app; inside the grant.
+    pub hosts: Vec<HostPattern>,
+    /// The functions by name.
+    #[serde(default)]
+    pub functions: BTreeMap<Name, Function>,
+    /// The upstreams by name.
+    #[serde(default)]
+    pub upstreams: BTreeMap<Name, Upstream>,
+    /// The routes, in no particular order: `plan::routes` orders them.
+    pub routes: Vec<Route>,
+    /// How it is rolled out.
+    #[serde(default)]
+    pub rollout: Rollout,
+}
+
+/// One function as a release names it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Function {
+    /// The component's bytes.
+    pub bundle: Bundle,
+    /// The world it exports, such as `wasi:http/incoming-handler@0.2`.
+    pub world: String,
+    /// The interfaces it imports, sorted.
+    #[serde(default)]
+    pub imports: Vec<String>,
+    /// What one call may spend.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The origins it may fetch: `https://api.example`, `https://*.cdn.example:8443`, or `*` for every public one.
+    #[serde(default)]
+    pub egress: Vec<String>,
+    /// Its environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// A blob by its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// The digest of the bytes.
+    pub sha256: Digest,
+    /// Their count.
+    pub size: u64,
+}
+
+/// The budget of one call. All that is absent has its default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// CPU time, in microseconds.
+    pub cpu_us: u64,
+    /// Wall time to the head of the response, in milliseconds.
+    pub wall_ms: u64,
+    /// Wall time without a byte in either direction after the head, in milliseconds.
+    pub idle_ms: u64,
+    /// All linear memories together, in bytes.
+    pub memory_bytes: u64,
+    /// Outbound requests.
+    pub subrequests: u32,
+    /// The request's body, in bytes.
+    pub body_bytes: u64,
+    /// The request's head, and the response's head, in bytes each.
+    pub header_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            cpu_us: 50_000,
+            wall_ms: 10_000,
+            idle_ms: 60_000,
+            memory_bytes: 128 << 20,
+            subrequests: 32,
+            body_bytes: 100 << 20,
+            header_bytes: 64 << 10,
+        }
+    }
+}
+
+impl Limits {
+    /// The smaller of each.
+    pub fn min(self, other: Self) -> Self {
+        Self {
+            cpu_us: self.cpu_us.min(other.cpu_us),
+            wall_ms: self.wall_ms.min(other.wall_ms),
+            idle_ms: self.idle_ms.min(other.idle_ms),
+            memory_bytes: self.memory_bytes.min(other.memory_bytes),
+            subrequests: self.subrequests.min(other.subrequests),
+            body_bytes: self.body_bytes.min(other.body_bytes),
+            header_bytes: self.header_bytes.min(other.header_bytes),
+        }
+    }
+}
+
+/// An upstream: servers that answer the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Origins such as `https://api-1.internal:8443`; tried in turn.
+    pub servers: Vec<String>,
+    /// How TLS is spoken, when not by the server's own name and the public roots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
+    /// How long each step may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+/// TLS towards an upstream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// The name to send and to verify.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// PEM of the authorities to trust instead of the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+/// Timeouts towards an upstream, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// Name, connection and TLS.
+    pub connect_ms: u64,
+    /// From the request's last byte to the response's head.
+    pub first_byte_ms: u64,
+    /// Between two pieces of the response's body.
+    pub between_bytes_ms: u64,
+    /// All of it.
+    pub total_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect_ms: 3_000, first_byte_ms: 30_000, between_bytes_ms: 30_000, total_ms: 300_000 }
+    }
+}
+
+/// One route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Its id, `<host><path>` and the methods when it has some: the metrics' label.
+    pub id: String,
+    /// The hosts.
+    pub host: HostPattern,
+    /// The paths.
+    pub path: PathPattern,
+    /// The methods; none named: all.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// What answers.
+    pub target: Target,
+    /// What a fault of the target does.
+    #[serde(default)]
+    pub on_fault: OnFault,
+    /// What answers instead when `on_fault` is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Target>,
+}
+
+/// `"/x"` exactly, `"/x/*"` for `/x` and below, `"/*"` for all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathPattern {
+    /// This path only.
+    Exact(String),
+    /// This path, without its last slash, and all below it: `/x/*` holds `/x`, `/*` holds the empty text.
+    Prefix(String),
+}
+
+/// Why a text is no path pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no path: write `/x`, `/x/*` or `/*`, without `?`, `#`, `..` or a doubled `/`")]
+pub struct PathError(String);
+
+impl std::str::FromStr for PathPattern {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        let refuse = || Err(PathError(text.chars().take(80).collect()));
+        let (path, prefix) = match text.strip_suffix("/*") {
+            Some(path) => (path, true),
+            None => (text, false),
+        };
+        let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'?' | b'#' | b'\\'));
+        let rooted = path.starts_with('/') || (prefix && path.is_empty());
+        let dotted = path.split('/').any(|segment| matches!(segment, "." | ".."));
+        if !plain || !rooted || dotted || path.contains("//") || text.len() > 1024 {
+            return refuse();
+        }
+        Ok(if prefix { Self::Prefix(path.to_owned()) } else { Self::Exact(path.to_owned()) })
+    }
+}
+
+impl std::fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(path) => write!(f, "{path}/*"),
+        }
+    }
+}
+
+impl Serialize for PathPattern {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PathPattern {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What answers a route: `{"function":"cart"}`, `{"upstream":"api"}`, `{"respond":{…}}` or `{"redirect":{…}}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Target {
+    /// A function of this release.
+    Function(Name),
+    /// A redirect.
+    Redirect(Redirect),
+    /// A fixed response.
+    Respond(Respond),
+    /// An upstream of this release.
+    Upstream(Name),
+}
+
+/// A fixed response.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// Its fields.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Its body.
+    #[serde(default)]
+    pub body: String,
+}
+
+/// A redirect. In `to`, `{path}` is the request's path and `{query}` its `?query`, or nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// Where to: an absolute URL, or a path.
+    pub to: String,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// What a fault of the target does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFault {
+    /// The client sees the fault.
+    #[default]
+    Close,
+    /// The fallback answers.
+    Open,
+}
+
+/// How a release is rolled out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollout {
+    /// What a cohort is made of: `node`.
+    pub unit: RolloutUnit,
+    /// What the cohort's hash begins with; `<app>/<number>`.
+    pub salt: String,
+    /// The steps, at least one.
+    pub steps: Vec<Step>,
+    /// No bakes, for an emergency.
+    pub instant: bool,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        let all = Step { select: "*".to_owned(), percent_bp: 10_000, bake_ms: 0 };
+        Self { unit: RolloutUnit::Node, salt: String::new(), steps: vec![all], instant: false }
+    }
+}
+
+/// What a cohort is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RolloutUnit {
+    /// Nodes.
+    Node,
+}
+
+/// One step of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// `*` for every node (region and label selectors come with geography).
+    pub select: String,
+    /// The share of the selected nodes, in hundredths of a percent: 0 to 10,000.
+    pub percent_bp: u16,
+    /// How long it is watched before the next step, in milliseconds.
+    pub bake_ms: u64,
+}
