@@ -1,0 +1,3 @@
+//! What the topics share: the size of the run, the processes under test, the clients that ask them.
+
+pub(crate) mod size;

@@ -1,0 +1,42 @@
+//! How large a test run is: `EYOT_TESTS=quick` (the default) or `full`. A test never disappears and always asserts the
+//! same; only the numbers of this table change.
+
+use std::sync::OnceLock;
+
+/// The numbers of one run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    /// The large body that goes both ways, in bytes.
+    pub body_bytes: usize,
+    /// Where the node is killed in a pull.
+    pub kill_points: usize,
+    /// Requests while a release is published.
+    pub publish_requests: usize,
+    /// Calls of a neighbour beside each hostile guest.
+    pub neighbour_calls: usize,
+    /// The seed of what is drawn by chance.
+    pub seed: u64,
+}
+
+/// The numbers of this run; printed once.
+pub(crate) fn size() -> Size {
+    static SIZE: OnceLock<Size> = OnceLock::new();
+    *SIZE.get_or_init(|| {
+        let name = std::env::var("EYOT_TESTS").unwrap_or_else(|_| "quick".to_owned());
+        let seed = seed();
+        let size = match name.as_str() {
+            "quick" => Size { body_bytes: 8 << 20, kill_points: 12, publish_requests: 300, neighbour_calls: 20, seed },
+            "full" => Size { body_bytes: 100 << 20, kill_points: 120, publish_requests: 5_000, neighbour_calls: 200, seed },
+            other => panic!("EYOT_TESTS is `{other}`; it is `quick` or `full`"),
+        };
+        println!("EYOT_TESTS={name}: {size:?}");
+        size
+    })
+}
+
+/// The commit's hash as a number, so that a run can be repeated; 1 outside a checkout.
+fn seed() -> u64 {
+    let head = std::process::Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    let text = head.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    u64::from_str_radix(&text, 16).unwrap_or(1)
+}
