@@ -13,5 +13,6 @@ pub mod name;
 pub mod refusal;
 pub mod release;
 // pub mod sign;
+pub mod text;
 // pub mod trust;
 // pub mod verify;
