@@ -1,0 +1,135 @@
+//! A process under test: started with its log kept, ended with its owner, its log shown when the test fails.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long anything that must happen may take before the test is given up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running process.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Process {
+    /// Starts `command`.
+    pub(crate) fn start(name: &str, command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let log = Arc::new(Log::default());
+        follow(child.stdout.take().expect("piped"), Arc::clone(&log));
+        follow(child.stderr.take().expect("piped"), Arc::clone(&log));
+        Self { name: name.to_owned(), child, log }
+    }
+
+    /// The process' id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line that holds `text`; the first such line.
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        let mut lines = self.log.lines.lock().expect("no test panics with the log in hand");
+        loop {
+            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{}: no line with `{text}` in {PATIENCE:?}\n{}", self.name, lines.join("\n"));
+            lines = self.log.more.wait_timeout(lines, left).expect("as above").0;
+        }
+    }
+
+    /// All that it has written so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lines.lock().expect("no test panics with the log in hand").join("\n")
+    }
+
+    /// Sends a signal by its number.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status().expect("kill");
+        assert!(status.success(), "kill -{name} {}", self.id());
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Waits for its end; its exit code, -1 when a signal ended it.
+    pub(crate) fn wait(&mut self) -> i32 {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("a child of ours") {
+                return status.code().unwrap_or(-1);
+            }
+            pause();
+        }
+        panic!("{} did not end in {PATIENCE:?}\n{}", self.name, self.log());
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            println!("---- {}\n{}\n----", self.name, self.log());
+        }
+    }
+}
+
+fn follow(pipe: impl Read + Send + 'static, log: Arc<Log>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            let Ok(line) = line else { return };
+            log.lines.lock().expect("no test panics with the log in hand").push(line);
+            log.more.notify_all();
+        }
+    });
+}
+
+/// Asks again and again, a moment apart, until `ask` gives something: for what gives no event to wait for.
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        if let Some(found) = ask() {
+            return found;
+        }
+        pause();
+    }
+    panic!("{what}: not in {PATIENCE:?}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the moment between two questions to another process")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+/// A port that is free for TCP and UDP on loopback.
+pub(crate) fn free_port() -> u16 {
+    for _ in 0..100 {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = tcp.local_addr().expect("bound").port();
+        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free for TCP and UDP");
+}
