@@ -8,5 +8,5 @@ pub mod body;
 // pub mod cohort;
 pub mod fault;
 // pub mod forward;
-// pub mod request;
+pub mod request;
 // pub mod routes;
