@@ -1,0 +1,3 @@
+//! Ends without an answer.
+
+guests::guest!(|_request, _out| {});
