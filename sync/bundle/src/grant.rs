@@ -64,9 +64,11 @@ pub struct Ceilings {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Share {
-    /// Of all cores' time: 0.25 on eight cores is two CPU seconds a second.
+    /// Of all cores' time: 0.25 on eight cores is two CPU seconds a second. On the wire `cpu_bp`, 2500.
+    #[serde(rename = "cpu_bp", with = "basis_points")]
     pub cpu: f64,
-    /// Of `guest_memory_max`.
+    /// Of `guest_memory_max`. On the wire `memory_bp`.
+    #[serde(rename = "memory_bp", with = "basis_points")]
     pub memory: f64,
     /// Bundles on disk, in bytes.
     pub disk_bytes: u64,
@@ -89,4 +91,35 @@ pub struct PrivateNet {
     /// The ports.
     #[serde(default)]
     pub ports: Vec<u16>,
+}
+
+/// Parts of a whole in hundredths of a percent: what is signed is canonical JSON, which has no fractions.
+mod basis_points {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(part: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped, and rounded on purpose")]
+        serializer.serialize_u16((part.clamp(0.0, 1.0) * 10_000.0).round() as u16)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        match u16::deserialize(deserializer)? {
+            bp @ 0..=10_000 => Ok(f64::from(bp) / 10_000.0),
+            bp => Err(serde::de::Error::custom(format!("{bp} is more than the whole, 10000"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_travels_in_whole_numbers_and_reads_back() {
+        let share = Share { cpu: 0.25, memory: 1.0, ..Share::default() };
+        let text = serde_json::to_string(&share).unwrap();
+        assert!(text.contains(r#""cpu_bp":2500,"memory_bp":10000"#), "{text}");
+        assert_eq!(serde_json::from_str::<Share>(&text).unwrap(), share);
+        assert!(serde_json::from_str::<Share>(r#"{"cpu_bp":10001}"#).is_err());
+    }
 }
