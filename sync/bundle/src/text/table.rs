@@ -63,6 +63,11 @@ impl<'i> Table<'i> {
         self.entries.contains_key(key)
     }
 
+    /// Whether `key` stands in it as a list and was not taken yet: for keys that are a word or a list.
+    pub fn is_list(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|entry| matches!(entry.value.get_ref(), DeValue::Array(_)))
+    }
+
     /// Notes a problem with the table as a whole, at its line.
     pub fn note(&self, text: impl Display) {
         self.note_at(self.line, text);
