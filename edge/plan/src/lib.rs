@@ -1,12 +1,12 @@
 //! The node's decisions, as pure functions: routes, admission, faults, forwarding, address policy, allowances, cohorts.
 //! No I/O and no clock: what is known comes in as arguments, `now` among them, and a value goes out.
 
-// pub mod address;
-// pub mod allowance;
+pub mod address;
+pub mod allowance;
 pub mod arrival;
 pub mod body;
-// pub mod cohort;
+pub mod cohort;
 pub mod fault;
-// pub mod forward;
+pub mod forward;
 pub mod request;
-// pub mod routes;
+pub mod routes;
