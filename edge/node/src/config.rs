@@ -1,0 +1,266 @@
+//! `node.toml`: what a node is told (`docs/formats.md`, section 2), read once and whole.
+//!
+//! Parsing touches no file but names them; [`secret`] reads those it points at. Nothing past here checks a value again.
+
+mod read;
+pub mod secret;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use eyot_bundle::grant::PrivateNet;
+use eyot_bundle::name::Name;
+use eyot_bundle::text::Problems;
+
+use crate::access::Destination;
+use secret::Secret;
+
+/// All that a node is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who it is, and where its state lies.
+    pub node: Identity,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Its certificates.
+    pub tls: Tls,
+    /// Whom it asks for releases.
+    pub origin: Origin,
+    /// Ceilings over what apps ask, and what the node takes at once.
+    pub limits: Limits,
+    /// How functions run and are compiled.
+    pub functions: Functions,
+    /// The way out.
+    pub egress: Egress,
+    /// What is logged.
+    pub log: Log,
+    /// What helps people who develop.
+    pub debug: Debug,
+}
+
+/// Who the node is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its id, unique in the fleet.
+    pub id: Name,
+    /// Its region.
+    pub region: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The folder of its state.
+    pub state: PathBuf,
+    /// The folder of its sockets.
+    pub run: PathBuf,
+}
+
+/// Where the node listens. An inherited socket of the same kind and port wins over binding.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// HTTP/3, HTTP/2 and HTTP/1.1 with TLS.
+    pub https: Vec<SocketAddr>,
+    /// HTTP/1.1 without.
+    pub http: Vec<SocketAddr>,
+    /// What the plain listeners do.
+    pub plain: Plain,
+    /// Health and metrics: loopback only.
+    pub admin_tcp: Vec<SocketAddr>,
+    /// The whole admin: sockets of mode 0660.
+    pub admin_unix: Vec<PathBuf>,
+}
+
+/// What plain listeners do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// Redirect to https.
+    Redirect,
+    /// Serve, behind a front that speaks TLS.
+    Serve,
+}
+
+/// The certificates.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Chain and key, both PEM.
+    pub certificates: Vec<Certificate>,
+}
+
+/// One certificate.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The chain's file.
+    pub chain: PathBuf,
+    /// Its key.
+    pub key: Secret,
+}
+
+/// Whom the node asks for releases.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Origins and relays, asked in turn.
+    pub urls: Vec<String>,
+    /// PEM of the authority that signed their certificates.
+    pub ca: PathBuf,
+    /// The first trusted root.
+    pub root: PathBuf,
+    /// How often to ask when nothing was told, in milliseconds; jittered.
+    pub poll_ms: u64,
+    /// The token the node joins with.
+    pub token: Secret,
+}
+
+/// Ceilings and counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// CPU time of one call, in microseconds.
+    pub cpu_us: u64,
+    /// Wall time of one call to its head, in milliseconds.
+    pub wall_ms: u64,
+    /// Memory of one call, in bytes.
+    pub memory_bytes: u64,
+    /// Connections.
+    pub connections_max: usize,
+    /// Connections of one address.
+    pub connections_per_address_max: usize,
+    /// Calls that may wait for a slot.
+    pub requests_queued_max: usize,
+    /// How long a call may wait for its slot and its share, in milliseconds.
+    pub queue_wait_ms: u64,
+    /// How long requests in flight have at the end, in milliseconds.
+    pub drain_ms: u64,
+}
+
+/// How functions run.
+#[derive(Clone, Debug)]
+pub struct Functions {
+    /// Calls at once.
+    pub slots: u32,
+    /// Guest threads; 0: one a core.
+    pub threads: usize,
+    /// Memory of all calls together, in bytes (`guest_memory_max`); none: half of the machine's.
+    pub memory_bytes_max: Option<u64>,
+    /// Compiled code kept in memory, in bytes.
+    pub code_bytes_max: u64,
+    /// How they are compiled.
+    pub compile: Compile,
+}
+
+/// How components are compiled.
+#[derive(Clone, Debug)]
+pub struct Compile {
+    /// Compilers at once.
+    pub processes: usize,
+    /// Memory of one compiler, in bytes.
+    pub memory_bytes: u64,
+    /// CPU time of one compiler, in milliseconds.
+    pub cpu_ms: u64,
+    /// The folder of compiled artefacts.
+    pub cache: PathBuf,
+    /// The key that seals artefacts; none: one made by the node, in its state.
+    pub key: Option<Secret>,
+}
+
+/// The way out.
+#[derive(Clone, Debug, Default)]
+pub struct Egress {
+    /// Private networks the operator of this node opens, per app, beside those of the grant.
+    pub allow_private: Vec<(Name, PrivateNet)>,
+    /// The servers asked for names; none: the system's.
+    pub resolvers: Vec<SocketAddr>,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// Where access lines go.
+    pub access: Destination,
+    /// What else is logged: this level and above.
+    pub level: Level,
+}
+
+/// A level of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// All that helps to find a mistake in eyot.
+    Debug,
+    /// What cannot go on.
+    Error,
+    /// What an operator may want to know.
+    Info,
+    /// All.
+    Trace,
+    /// What an operator should look at.
+    Warn,
+}
+
+impl Level {
+    /// The level's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Error => "error",
+            Self::Info => "info",
+            Self::Trace => "trace",
+            Self::Warn => "warn",
+        }
+    }
+}
+
+/// What helps people who develop.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Debug {
+    /// Answer with `Eyot-Release` and `Server-Timing`.
+    pub headers: bool,
+}
+
+/// What the service manager tells by environment variables.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `$STATE_DIRECTORY`.
+    pub state: Option<PathBuf>,
+    /// `$RUNTIME_DIRECTORY`.
+    pub run: Option<PathBuf>,
+    /// `$CACHE_DIRECTORY`.
+    pub cache: Option<PathBuf>,
+    /// `$CREDENTIALS_DIRECTORY`.
+    pub credentials: Option<PathBuf>,
+}
+
+impl Environment {
+    /// The environment of this process. Of a list of folders the first counts.
+    pub fn of_process() -> Self {
+        let folder = |name| {
+            let value = std::env::var(name).ok()?;
+            value.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
+        };
+        Self {
+            state: folder("STATE_DIRECTORY"),
+            run: folder("RUNTIME_DIRECTORY"),
+            cache: folder("CACHE_DIRECTORY"),
+            credentials: folder("CREDENTIALS_DIRECTORY"),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the document `source`, which stands in `file`: relative paths begin at its folder. Folders that are not
+    /// named come from the environment of this process.
+    ///
+    /// # Errors
+    /// All mistakes at once, each with its line.
+    pub fn parse(file: &str, source: &str) -> Result<Self, Problems> {
+        Self::parse_in(&Environment::of_process(), file, source)
+    }
+
+    /// Reads the document `source` under `environment`.
+    ///
+    /// # Errors
+    /// All mistakes at once, each with its line.
+    pub fn parse_in(environment: &Environment, file: &str, source: &str) -> Result<Self, Problems> {
+        let base = Path::new(file).parent().unwrap_or(Path::new("")).to_owned();
+        read::config(environment, &base, file, source)
+    }
+}
+
+#[cfg(test)]
+mod tests;

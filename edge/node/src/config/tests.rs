@@ -1,0 +1,91 @@
+//! Tests of the config: a table of bad ones, and what a good one means.
+
+use std::fs;
+
+use super::*;
+
+fn bad() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/node_bad")
+}
+
+#[test]
+fn every_bad_config_gives_all_its_errors_at_once() {
+    let mut seen = 0;
+    for entry in fs::read_dir(bad()).expect("the folder of bad configs") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        seen += 1;
+        let name = path.file_name().expect("a name").to_str().expect("text");
+        let source = fs::read_to_string(&path).expect("a bad config");
+        let problems = Config::parse_in(&Environment::default(), name, &source).expect_err(name);
+        let expect = fs::read_to_string(path.with_extension("errors")).unwrap_or_default();
+        assert_eq!(problems.to_string().trim(), expect.trim(), "{name}");
+    }
+    assert!(seen >= 6, "only {seen} bad configs");
+}
+
+const SMALL: &str = r#"
+[node]
+id = "fra-1"
+[listen]
+https = ["127.0.0.1:0"]
+[tls]
+certificates = [{ chain = "tls/shop.pem", key = "shop-key" }]
+[origin]
+urls = ["https://origin.example.net:7443"]
+ca = "fleet-ca.pem"
+root = "root.json"
+token = "join-token"
+"#;
+
+#[test]
+fn what_is_not_named_has_its_default() {
+    let environment = Environment {
+        state: Some("/state".into()),
+        run: Some("/run/e".into()),
+        credentials: Some("/creds".into()),
+        ..Environment::default()
+    };
+    let config = Config::parse_in(&environment, "/etc/eyot/node.toml", SMALL).expect("a good config");
+    assert_eq!(config.node.state, Path::new("/state"));
+    assert_eq!(config.listen.admin_unix, [Path::new("/run/e/admin.sock")]);
+    assert_eq!(config.listen.admin_tcp, ["127.0.0.1:9180".parse().expect("an address")]);
+    assert_eq!(config.tls.certificates[0].chain, Path::new("/etc/eyot/tls/shop.pem"));
+    assert_eq!(config.tls.certificates[0].key.path(), Path::new("/creds/shop-key"));
+    assert_eq!((config.limits.cpu_us, config.limits.drain_ms, config.origin.poll_ms), (500_000, 30_000, 20_000));
+    assert_eq!((config.functions.slots, config.functions.compile.cpu_ms), (2048, 120_000));
+    assert!(!config.debug.headers && config.egress.resolvers.is_empty());
+}
+
+#[test]
+fn what_is_named_is_what_counts() {
+    let more = r#"
+[limits]
+cpu = "250ms"
+drain = "3s"
+[functions]
+threads = 2
+memory = "1GiB"
+compile = { cache = "cache", key = "./compile.key" }
+[egress]
+allow_private = [{ app = "shop", net = "10.0.0.0/8" }]
+resolver = ["1.1.1.1:53"]
+[log]
+access = "off"
+level = "debug"
+[debug]
+headers = true
+"#;
+    let environment = Environment { credentials: Some("/creds".into()), ..Environment::default() };
+    let config = Config::parse_in(&environment, "x/node.toml", &format!("{SMALL}{more}")).expect("a good config");
+    assert_eq!((config.limits.cpu_us, config.limits.drain_ms), (250_000, 3_000));
+    assert_eq!((config.functions.threads, config.functions.memory_bytes_max), (2, Some(1 << 30)));
+    assert_eq!(config.functions.compile.cache, Path::new("x/cache"));
+    assert_eq!(config.functions.compile.key.expect("named").path(), Path::new("x/./compile.key"));
+    assert_eq!(config.egress.allow_private[0].1.net.to_string(), "10.0.0.0/8");
+    assert_eq!(config.egress.resolvers, ["1.1.1.1:53".parse().expect("an address")]);
+    assert_eq!((config.log.access, config.log.level), (Destination::Off, Level::Debug));
+    assert!(config.debug.headers);
+}
