@@ -23,6 +23,8 @@ pub enum Code {
     FunctionTrapped,
     /// The request's head is too large.
     HeadersTooLarge,
+    /// This node failed: a mistake of eyot itself.
+    InternalError,
     /// The request has passed here too often.
     LoopDetected,
     /// The app is in maintenance.
@@ -95,10 +97,10 @@ struct Row(&'static str, u16, Side, &'static str, &'static str);
 
 impl Code {
     /// All codes, in the order of their names.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::AllowanceSpent, Self::BadRequest, Self::ClientTimeout, Self::CpuBudgetExceeded, Self::EgressDenied,
         Self::Forbidden, Self::FunctionGaveNoResponse, Self::FunctionTrapped, Self::HeadersTooLarge,
-        Self::LoopDetected, Self::Maintenance, Self::MemoryExceeded, Self::MethodNotAllowed, Self::Misdirected,
+        Self::InternalError, Self::LoopDetected, Self::Maintenance, Self::MemoryExceeded, Self::MethodNotAllowed, Self::Misdirected,
         Self::NoRoute, Self::NoHealthyUpstream, Self::NotReady, Self::Overloaded, Self::RateLimited,
         Self::RequestTooLarge, Self::ResponseTooLarge, Self::SubrequestsExceeded, Self::Suspended, Self::TooEarly,
         Self::UpstreamBadResponse, Self::UpstreamTimeout, Self::UpstreamTls, Self::UpstreamUnreachable,
@@ -117,6 +119,7 @@ impl Code {
             Self::FunctionGaveNoResponse => Row("function_gave_no_response", 502, Function, "http_response_incomplete", "The function ended without a response"),
             Self::FunctionTrapped => Row("function_trapped", 502, Function, "http_response_incomplete", "The function failed"),
             Self::HeadersTooLarge => Row("headers_too_large", 431, Client, "http_request_error", "The request's header fields are too large"),
+            Self::InternalError => Row("internal_error", 500, Node, "proxy_internal_error", "This node failed"),
             Self::LoopDetected => Row("loop_detected", 508, Upstream, "proxy_loop_detected", "The request has passed here too often"),
             Self::Maintenance => Row("maintenance", 503, Node, "destination_unavailable", "The app is in maintenance"),
             Self::MemoryExceeded => Row("memory_exceeded", 503, Function, "http_response_incomplete", "The function spent its memory"),
