@@ -1,0 +1,106 @@
+//! The stream of changes: lines of JSON, each bounded, with a beat at least every 15 s.
+
+use bytes::{Buf as _, BytesMut};
+
+use crate::body::{self, Body};
+use crate::error::Error;
+use crate::wire::{BEAT_MS, WATCH_LINE_BYTES_MAX, WatchLine};
+
+/// A stream that is silent for this long is dead, in seconds: three beats.
+const SILENT_S: u64 = BEAT_MS * 3 / 1000;
+
+/// A stream of changes. Dropped, it tells the parent to stop.
+#[derive(Debug)]
+pub struct WatchStream {
+    body: Body,
+    url: String,
+    buffer: BytesMut,
+    /// How much of `buffer` is known to hold no end of a line.
+    looked: usize,
+}
+
+impl WatchStream {
+    pub(crate) fn new(body: Body, url: String) -> Self {
+        Self { body, url, buffer: BytesMut::new(), looked: 0 }
+    }
+
+    /// The parent that gives the stream.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The next line of a kind that this build knows. Safe to drop and call again. The stream never ends well: its
+    /// end is an error too, for the caller to connect anew.
+    pub async fn next(&mut self) -> Result<WatchLine, Error> {
+        loop {
+            while let Some(end) = self.line_end() {
+                let line = self.buffer.split_to(end);
+                self.buffer.advance(1);
+                self.looked = 0;
+                if line.is_empty() {
+                    continue;
+                }
+                match WatchLine::decode(&line) {
+                    Ok(Some(line)) => return Ok(line),
+                    Ok(None) => {}
+                    Err(error) => return Err(self.malformed(error.to_string())),
+                }
+            }
+            if self.buffer.len() > WATCH_LINE_BYTES_MAX {
+                return Err(Error::TooLarge { url: self.url.clone(), limit_bytes: WATCH_LINE_BYTES_MAX as u64 });
+            }
+            match body::next(&mut self.body, &self.url, SILENT_S).await? {
+                Some(piece) => self.buffer.extend_from_slice(&piece),
+                None => return Err(Error::Broken { url: self.url.clone(), cause: "the stream ended".to_owned() }),
+            }
+        }
+    }
+
+    fn line_end(&mut self) -> Option<usize> {
+        let found = self.buffer.iter().skip(self.looked).position(|&byte| byte == b'\n').map(|at| at + self.looked);
+        self.looked = self.buffer.len();
+        found
+    }
+
+    fn malformed(&self, cause: String) -> Error {
+        Error::Malformed { url: self.url.clone(), what: "watch line", cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn stream(pieces: Vec<Vec<u8>>) -> WatchStream {
+        let (mut sender, body) = http_body_util::channel::Channel::<Bytes, Error>::new(pieces.len() + 1);
+        for piece in pieces {
+            sender.send_data(piece.into()).await.expect("room");
+        }
+        WatchStream::new(body.boxed_unsync(), "https://parent".to_owned())
+    }
+
+    #[tokio::test]
+    async fn lines_come_whole_however_they_were_cut_and_the_end_is_an_error() {
+        let text = b"{\"seq\":1}\n\n{\"later\":{}}\n{\"seq\":2,\"inline\":{}}\n{\"seq\":3}";
+        for size in [1, 2, 7, 100] {
+            let mut stream = stream(text.chunks(size).map(<[u8]>::to_vec).collect()).await;
+            for seq in [1, 2] {
+                let line = stream.next().await.expect("a line");
+                assert!(matches!(line, WatchLine::Change(change) if change.seq == seq));
+            }
+            assert!(matches!(stream.next().await, Err(Error::Broken { .. })));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_and_a_line_that_is_no_json_end_the_stream() {
+        let mut endless = stream(vec![vec![b'x'; 256 << 10]; 8]).await;
+        assert!(matches!(endless.next().await, Err(Error::TooLarge { .. })));
+        assert!(endless.buffer.len() <= WATCH_LINE_BYTES_MAX + (256 << 10));
+        let mut bad = stream(vec![b"no\n".to_vec()]).await;
+        assert!(matches!(bad.next().await, Err(Error::Malformed { .. })));
+    }
+}
