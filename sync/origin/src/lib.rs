@@ -1,1 +1,10 @@
-//! placeholder
+//! The origin: it keeps releases and bundles, signs what is current, and tells nodes at once. It serves the wire of
+//! `docs/formats.md`, section 7.
+//!
+//! It is not trusted. What publishers and operators signed it checks with the same code as nodes, and what it signs
+//! itself (`timestamp`, `snapshot`, controls) can delay, pause or go back within what they signed, and nothing more.
+//! It must never hold a publisher's or an offline key.
+
+pub mod blobs;
+pub mod config;
+pub mod heads;
