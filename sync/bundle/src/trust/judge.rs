@@ -40,10 +40,19 @@ impl Trust {
         }
         self.judge_version(role, signed.version())?;
         fresh(role, signed, now)?;
-        let file = |(path, file): (&String, &sigstore_tuf::TargetFile)| {
-            TargetFile::of(path, file).ok_or_else(|| Refusal::new(Reason::Parse, format!("{path} has no sha256")))
-        };
-        Ok(Judged { version: signed.version(), files: signed.targets.iter().map(file).collect::<Result<_, _>>()? })
+        judged(signed)
+    }
+
+    /// The files that a version of `role` from before lists, if who signed it still holds the role today: what is active
+    /// may go on resting on it. Its version and its expiry do not matter for that.
+    ///
+    /// # Errors
+    /// `wrong_key` if the key has lost the role; `signature`, `parse` if the bytes were changed.
+    pub fn held(&self, role: &str, bytes: &[u8]) -> Result<Judged, Refusal> {
+        let metadata = parse(bytes)?;
+        self.judge_signature(role, bytes, &metadata)?;
+        only_its_own(role, metadata.signed())?;
+        judged(metadata.signed())
     }
 
     fn judge_root(&self, bytes: &[u8], now: Timestamp) -> Result<Judged, Refusal> {
@@ -70,6 +79,13 @@ impl Trust {
         }
         Err(Refusal::new(Reason::OlderThanFloor, format!("{role} {version} does not come after {floor}")))
     }
+}
+
+fn judged(signed: &Targets) -> Result<Judged, Refusal> {
+    let file = |(path, file): (&String, &sigstore_tuf::TargetFile)| {
+        TargetFile::of(path, file).ok_or_else(|| Refusal::new(Reason::Parse, format!("{path} has no sha256")))
+    };
+    Ok(Judged { version: signed.version(), files: signed.targets.iter().map(file).collect::<Result<_, _>>()? })
 }
 
 fn fresh<T: Role>(role: &str, signed: &T, now: Timestamp) -> Result<(), Refusal> {

@@ -84,6 +84,11 @@ impl Trust {
         })
     }
 
+    /// The exact bytes of the version of `role` that is believed.
+    pub fn bytes(&self, role: &str) -> Option<&[u8]> {
+        self.roles.get(role).map(|kept| kept.bytes.as_slice())
+    }
+
     /// The fleet documents that are listed.
     pub fn fleet(&self) -> FleetTrust {
         let mut files = self.files("fleet");

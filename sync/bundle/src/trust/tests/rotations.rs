@@ -77,6 +77,13 @@ fn a_revoked_publisher_loses_what_he_signed_until_the_new_one_signs() {
     assert!(reasons(&walked).contains(&("2.app-shop.json", Some(Reason::WrongKey))), "{walked:?}");
     assert!(trust.apps()[1].releases.is_empty(), "what rested on the old key has ended");
     assert_eq!(trust.apps()[0].releases.len(), 1);
+    let held = |role: &str, file: &str| trust.held(role, &old.files[file]).map_err(|refusal| refusal.reason);
+    assert_eq!(held("app-shop", "2.app-shop.json").err(), Some(Reason::WrongKey));
+    assert_eq!(
+        held("app-blog", "1.app-blog.json").map(|judged| judged.files.len()),
+        Ok(0),
+        "an old version still counts"
+    );
     world.publish("shop", 2);
     all_good(&world.walk(&mut trust));
     assert_eq!(trust.apps()[1].releases.len(), 2);
