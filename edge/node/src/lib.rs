@@ -3,4 +3,5 @@
 
 pub mod access;
 pub mod config;
+pub mod ledger;
 pub mod telemetry;
