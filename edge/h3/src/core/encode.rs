@@ -1,0 +1,190 @@
+//! Writing heads and trailers as HEADERS frames, with the static table alone.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, Method, header};
+
+use super::section::FIELD_OVERHEAD_BYTES;
+use super::table::{self, Found};
+use super::{frame, huffman, integer, varint};
+
+/// Room before the section for the frame's type (one byte) and its length (at most four).
+const FRAME_ROOM_BYTES: usize = 5;
+
+/// A HEADERS frame, and how large its section is by the count of RFC 9114, section 4.2.2.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// The whole frame.
+    pub frame: BytesMut,
+    /// The size that the peer's SETTINGS_MAX_FIELD_SECTION_SIZE limits.
+    pub section_bytes: u64,
+}
+
+/// Why a head cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsendable {
+    /// The request's URI has no scheme or no authority.
+    #[error("the request's URI has no scheme or no authority")]
+    NotAbsolute,
+    /// The method is one that this crate does not speak.
+    #[error("CONNECT is not spoken here")]
+    Connect,
+    /// The status is one that this response cannot have.
+    #[error("the status is one that this response cannot have")]
+    Status,
+    /// The head is larger than a frame may be here.
+    #[error("the head is too large")]
+    TooLarge,
+}
+
+/// A request's head. Connection-specific fields and `host` are left out (RFC 9114, section 4.2 and 4.3.1).
+pub fn request(head: &http::request::Parts) -> Result<Encoded, Unsendable> {
+    if head.method == Method::CONNECT {
+        return Err(Unsendable::Connect);
+    }
+    let (Some(scheme), Some(authority)) = (head.uri.scheme_str(), head.uri.authority()) else {
+        return Err(Unsendable::NotAbsolute);
+    };
+    // RFC 9114, section 4.3.1: no userinfo in :authority.
+    let authority = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let path = match head.uri.path_and_query().map(|it| it.as_str()) {
+        None | Some("") => "/",
+        Some(path) => path,
+    };
+    let mut out = Encoder::new();
+    out.field(":method", head.method.as_str().as_bytes(), false);
+    out.field(":scheme", scheme.as_bytes(), false);
+    out.field(":authority", authority.as_bytes(), false);
+    if path.starts_with('?') {
+        out.field(":path", format!("/{path}").as_bytes(), false);
+    } else {
+        out.field(":path", path.as_bytes(), false);
+    }
+    out.fields(&head.headers, |name| *name != header::HOST);
+    out.finish()
+}
+
+/// A response's head. Connection-specific fields are left out.
+pub fn response(head: &http::response::Parts) -> Result<Encoded, Unsendable> {
+    let mut out = Encoder::new();
+    out.field(":status", head.status.as_str().as_bytes(), false);
+    out.fields(&head.headers, |name| *name != header::TE);
+    out.finish()
+}
+
+/// Trailers. Connection-specific fields are left out.
+pub fn trailers(fields: &HeaderMap) -> Result<Encoded, Unsendable> {
+    let mut out = Encoder::new();
+    out.fields(fields, |name| *name != header::TE);
+    out.finish()
+}
+
+/// Whether a field says something about one connection and has no place in HTTP/3 (RFC 9114, section 4.2).
+pub fn is_connection_specific(name: &HeaderName) -> bool {
+    matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// The head of a DATA frame whose payload has `bytes` bytes.
+pub fn data(bytes: usize, out: &mut impl BufMut) {
+    varint::write(frame::DATA, out);
+    varint::write(bytes as u64, out);
+}
+
+struct Encoder {
+    out: BytesMut,
+    section_bytes: usize,
+}
+
+impl Encoder {
+    fn new() -> Self {
+        let mut out = BytesMut::with_capacity(512);
+        out.put_bytes(0, FRAME_ROOM_BYTES);
+        // The section's prefix: required insert count 0, base 0 (RFC 9204, section 4.5.1).
+        out.put_slice(&[0, 0]);
+        Self { out, section_bytes: 0 }
+    }
+
+    fn fields(&mut self, fields: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+        for (name, value) in fields {
+            let te = *name == header::TE && !value.as_bytes().eq_ignore_ascii_case(b"trailers");
+            if keep(name) && !te && !is_connection_specific(name) {
+                self.field(name.as_str(), value.as_bytes(), value.is_sensitive());
+            }
+        }
+    }
+
+    /// One field line (RFC 9204, section 4.5.2, 4.5.4, 4.5.6).
+    fn field(&mut self, name: &str, value: &[u8], sensitive: bool) {
+        self.section_bytes += name.len() + value.len() + FIELD_OVERHEAD_BYTES;
+        let never = u8::from(sensitive);
+        match table::find(name, value) {
+            Some(Found::Field(index)) if !sensitive => self.integer(index, 6, 0xc0),
+            Some(Found::Field(index) | Found::Name(index)) => {
+                self.integer(index, 4, 0x50 | never << 5);
+                self.string(value, 7, 0);
+            }
+            None => {
+                self.string(name.as_bytes(), 3, 0x20 | never << 4);
+                self.string(value, 7, 0);
+            }
+        }
+    }
+
+    fn integer(&mut self, value: u64, bits: u32, flags: u8) {
+        integer::write(usize::try_from(value).unwrap_or_default(), bits, flags, &mut self.out);
+    }
+
+    /// A string, in the shorter of its two forms; the bit above the prefix says Huffman.
+    fn string(&mut self, text: &[u8], bits: u32, flags: u8) {
+        let coded = huffman::encoded_len(text);
+        if coded < text.len() {
+            integer::write(coded, bits, flags | 1 << bits, &mut self.out);
+            huffman::encode(text, &mut self.out);
+        } else {
+            integer::write(text.len(), bits, flags, &mut self.out);
+            self.out.put_slice(text);
+        }
+    }
+
+    /// Puts the frame's head before the section.
+    fn finish(mut self) -> Result<Encoded, Unsendable> {
+        let length = self.out.len() - FRAME_ROOM_BYTES;
+        if length >= 1 << 30 {
+            return Err(Unsendable::TooLarge);
+        }
+        let start = FRAME_ROOM_BYTES - 1 - varint::len(length as u64);
+        let mut head = &mut self.out[start..FRAME_ROOM_BYTES];
+        varint::write(frame::HEADERS, &mut head);
+        varint::write(length as u64, &mut head);
+        let _ = self.out.split_to(start);
+        Ok(Encoded { frame: self.out, section_bytes: self.section_bytes as u64 })
+    }
+}
+
+/// The control stream's first bytes: its type and a SETTINGS frame (RFC 9114, section 6.2.1).
+pub fn control_prelude(header_bytes_max: u64) -> Bytes {
+    let mut settings = BytesMut::new();
+    for (id, value) in [
+        (super::settings::QPACK_MAX_TABLE_CAPACITY, 0),
+        (super::settings::MAX_FIELD_SECTION_SIZE, header_bytes_max.min(varint::MAX)),
+        (super::settings::QPACK_BLOCKED_STREAMS, 0),
+    ] {
+        varint::write(id, &mut settings);
+        varint::write(value, &mut settings);
+    }
+    let mut out = BytesMut::new();
+    varint::write(super::peer::CONTROL, &mut out);
+    varint::write(frame::SETTINGS, &mut out);
+    varint::write(settings.len() as u64, &mut out);
+    out.put_slice(&settings);
+    out.freeze()
+}
+
+/// A GOAWAY frame (RFC 9114, section 7.2.6).
+pub fn goaway(id: u64) -> Bytes {
+    let mut out = BytesMut::new();
+    varint::write(frame::GOAWAY, &mut out);
+    varint::write(varint::len(id) as u64, &mut out);
+    varint::write(id, &mut out);
+    out.freeze()
+}

@@ -1,0 +1,52 @@
+//! What one connection may cost.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::core::message::Bounds;
+
+/// What one connection may cost. What is beyond ends the request or, with H3_EXCESSIVE_LOAD, the connection.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest head or trailers, by the count of RFC 9114, section 4.2.2: names, values and 32 bytes for each field.
+    /// A larger request is answered by `too_large`.
+    pub header_bytes_max: usize,
+    /// How long a request's head may take to come, from when its stream was opened.
+    pub header_time_max: Duration,
+    /// How many frames of one message may carry nothing: unknown ones, empty DATA, interim responses.
+    pub extra_frames_max: u32,
+    /// How many bytes the unknown frames of one message may declare in all.
+    pub extra_bytes_max: u64,
+    /// By how many the requests that the peer broke off may outnumber those that ended well.
+    pub resets_max: u32,
+    /// What answers a request whose head is too large.
+    pub too_large: fn() -> http::Response<Bytes>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes_max: 64 << 10,
+            header_time_max: Duration::from_secs(10),
+            extra_frames_max: 64,
+            extra_bytes_max: 64 << 10,
+            resets_max: 100,
+            too_large: || {
+                let mut response = http::Response::new(Bytes::new());
+                *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                response
+            },
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            header_bytes_max: self.header_bytes_max,
+            extra_frames_max: self.extra_frames_max,
+            extra_bytes_max: self.extra_bytes_max,
+        }
+    }
+}

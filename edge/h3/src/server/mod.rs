@@ -1,0 +1,9 @@
+//! The server: one [`Connection`] per QUIC connection gives requests, each with the [`Responder`] that answers it.
+
+mod connection;
+mod drain;
+mod opening;
+mod responder;
+
+pub use connection::Connection;
+pub use responder::Responder;

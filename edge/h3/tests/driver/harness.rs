@@ -1,0 +1,219 @@
+//! A server with a handler, our client, and raw QUIC peers that say what they like.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eyot_h3::server::{Connection, Responder};
+use eyot_h3::{ALPN, Limits, RecvBody, client, client_transport, server_transport};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, Endpoint, RecvStream, SendStream, ServerConfig, VarInt};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use tokio::task::JoinHandle;
+
+/// A test that is stuck fails with this, instead of hanging.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A certificate for `localhost`, for both sides.
+pub(crate) struct Tls {
+    server: rustls::ServerConfig,
+    client: rustls::ClientConfig,
+}
+
+pub(crate) fn tls() -> Tls {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    server.alpn_protocols = vec![ALPN.to_vec()];
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Tls { server, client }
+}
+
+fn local() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+/// A QUIC endpoint that waits for clients.
+pub(crate) fn listen(tls: &Tls) -> Endpoint {
+    let crypto = QuicServerConfig::try_from(tls.server.clone()).unwrap();
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(server_transport()));
+    Endpoint::server(config, local()).unwrap()
+}
+
+/// The next connection of an endpoint.
+pub(crate) async fn next(endpoint: &Endpoint) -> quinn::Connection {
+    endpoint.accept().await.unwrap().await.unwrap()
+}
+
+/// A server that runs a handler for each request of its first connection; its task gives how the connection ended.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Tls,
+    pub(crate) ended: JoinHandle<Result<(), eyot_h3::Error>>,
+    /// Told once to begin the drain.
+    pub(crate) drain: Arc<tokio::sync::Notify>,
+}
+
+/// Starts a server.
+pub(crate) fn serve<H, F>(limits: Limits, handler: H) -> Server
+where
+    H: Fn(Request<RecvBody>, Responder) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let tls = tls();
+    let endpoint = listen(&tls);
+    let address = endpoint.local_addr().unwrap();
+    let drain = Arc::new(tokio::sync::Notify::new());
+    let asked = Arc::clone(&drain);
+    let ended = tokio::spawn(async move {
+        let mut connection = Connection::new(next(&endpoint).await, limits).await?;
+        loop {
+            tokio::select! {
+                request = connection.accept() => match request? {
+                    Some((request, responder)) => drop(tokio::spawn(handler(request, responder))),
+                    None => return Ok(()),
+                },
+                () = asked.notified() => connection.drain(),
+            }
+        }
+    });
+    Server { address, tls, ended, drain }
+}
+
+impl Server {
+    /// Our client.
+    pub(crate) async fn client(&self) -> client::Connection {
+        client::connect(Arc::new(self.tls.client.clone()), self.address, "localhost").await.unwrap()
+    }
+
+    /// A QUIC client that knows no HTTP/3.
+    pub(crate) async fn raw(&self) -> quinn::Connection {
+        raw(&self.tls, self.address).await
+    }
+
+    /// How the connection ended at the server.
+    pub(crate) async fn end(self) -> Result<(), eyot_h3::Error> {
+        tokio::time::timeout(PATIENCE, self.ended).await.expect("the connection ends").unwrap()
+    }
+}
+
+/// A QUIC client that knows no HTTP/3.
+pub(crate) async fn raw(tls: &Tls, address: SocketAddr) -> quinn::Connection {
+    let mut config = tls.client.clone();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+    config.transport_config(Arc::new(client_transport()));
+    let endpoint = Endpoint::client(local()).unwrap();
+    endpoint.connect_with(config, address, "localhost").unwrap().await.unwrap()
+}
+
+/// Our client, for a raw server.
+pub(crate) async fn client_of(tls: &Tls, address: SocketAddr) -> client::Connection {
+    client::connect(Arc::new(tls.client.clone()), address, "localhost").await.unwrap()
+}
+
+/// A request without a body.
+pub(crate) fn get(path: &str) -> Request<Full<Bytes>> {
+    Request::get(format!("https://localhost{path}")).body(Full::default()).unwrap()
+}
+
+/// A request with a body.
+pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::post(format!("https://localhost{path}")).body(Full::new(body.into())).unwrap()
+}
+
+/// Answers with the request's body, streamed, and its trailers.
+pub(crate) async fn echo(request: Request<RecvBody>, responder: Responder) {
+    let _ = responder.send(Response::new(request.into_body())).await;
+}
+
+/// The whole body.
+pub(crate) async fn text(response: Response<RecvBody>) -> String {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The code with which the peer closed the connection.
+pub(crate) async fn closed(connection: &quinn::Connection) -> u64 {
+    match tokio::time::timeout(PATIENCE, connection.closed()).await.expect("the connection is closed") {
+        quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+        other => panic!("not closed by the application: {other}"),
+    }
+}
+
+/// Opens a request stream with these bytes on it; `fin` ends it.
+pub(crate) async fn request(connection: &quinn::Connection, bytes: &[u8], fin: bool) -> (SendStream, RecvStream) {
+    let (mut send, recv) = connection.open_bi().await.unwrap();
+    // The peer may have stopped or closed already: that is what the test then sees.
+    let _ = send.write_all(bytes).await;
+    if fin {
+        let _ = send.finish();
+    }
+    (send, recv)
+}
+
+/// Opens a unidirectional stream with these bytes on it.
+pub(crate) async fn uni(connection: &quinn::Connection, bytes: &[u8]) -> SendStream {
+    let mut send = connection.open_uni().await.unwrap();
+    let _ = send.write_all(bytes).await;
+    send
+}
+
+/// The code with which the peer reset the stream.
+pub(crate) async fn reset(recv: &mut RecvStream) -> u64 {
+    let result = tokio::time::timeout(PATIENCE, recv.read_to_end(1 << 20)).await.expect("the stream ends");
+    match result {
+        Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => code.into_inner(),
+        other => panic!("not reset: {other:?}"),
+    }
+}
+
+/// The code with which the peer stopped the stream.
+pub(crate) async fn stopped(send: &SendStream) -> Option<u64> {
+    let result = tokio::time::timeout(PATIENCE, send.stopped()).await.expect("the stream ends");
+    result.unwrap().map(VarInt::into_inner)
+}
+
+/// A frame.
+pub(crate) fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap() | 0x4000;
+    [&[kind][..], &length.to_be_bytes(), payload].concat()
+}
+
+/// A literal field line.
+pub(crate) fn line(name: &str, value: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (text, bits, flags) in [(name, 3, 0x20), (value, 7, 0)] {
+        eyot_h3::core::integer::write(text.len(), bits, flags, &mut out);
+        out.extend_from_slice(text.as_bytes());
+    }
+    out
+}
+
+/// A HEADERS frame.
+pub(crate) fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
+    let lines: Vec<u8> = fields.iter().flat_map(|(name, value)| line(name, value)).collect();
+    frame(1, &[&[0, 0][..], &lines].concat())
+}
+
+/// A HEADERS frame of a good request, with these fields besides.
+pub(crate) fn head(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let pseudo = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", "/")];
+    headers(&[&pseudo[..], more].concat())
+}
