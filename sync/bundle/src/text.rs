@@ -104,9 +104,12 @@ pub fn read<T>(file: &str, source: &str, take: impl FnOnce(&mut Table<'_>) -> T)
         return Err(notes.take());
     }
     let (document, errors) = toml::de::DeTable::parse_recoverable(source);
+    let mut last = "";
     for error in &errors {
         let line = notes.line(error.span().map_or(0, |span| span.start));
-        notes.note_syntax(line, error.message());
+        // One bracket that is not closed makes every line after it wrong in the same way: it is said once.
+        notes.note_syntax(line, error.message(), error.message() != last);
+        last = error.message();
     }
     let mut root = Table::root(Rc::clone(&notes), document.into_inner());
     let value = take(&mut root);
@@ -145,9 +148,10 @@ impl Notes {
         self.line_starts.partition_point(|start| *start <= offset).max(1)
     }
 
-    fn note_syntax(&self, line: usize, message: &str) {
-        let message = message.replace('\n', ", ");
-        self.note(line, message);
+    fn note_syntax(&self, line: usize, message: &str, first: bool) {
+        if first {
+            self.note(line, message.replace('\n', ", "));
+        }
         self.broken.borrow_mut().insert(line);
     }
 
@@ -164,9 +168,17 @@ impl Notes {
     }
 
     fn note_missing(&self, line: usize, path: &str) {
-        if self.broken.borrow().is_empty() {
+        if !self.is_broken() {
             self.note(line, format!("`{path}` is missing"));
         }
+    }
+
+    fn is_broken(&self) -> bool {
+        !self.broken.borrow().is_empty()
+    }
+
+    fn count(&self) -> usize {
+        self.problems.borrow().len()
     }
 
     fn take(&self) -> Problems {

@@ -42,6 +42,14 @@ impl<T> Field<T> {
         self.optional().unwrap_or(default)
     }
 
+    /// The value, or the default of its type where the key is absent.
+    pub fn or_default(self) -> T
+    where
+        T: Default,
+    {
+        self.optional().unwrap_or_default()
+    }
+
     /// The value, or `None` where the key is absent.
     pub fn optional(self) -> Option<T> {
         match self.state {
@@ -89,7 +97,7 @@ impl<T> Field<T> {
     }
 }
 
-impl<T: PartialOrd + fmt::Display> Field<T> {
+impl<T: Copy + PartialOrd + fmt::Display> Field<T> {
     /// Refuses a value outside `least..=most`, as these stand: numbers, or counts of the base unit.
     pub fn within(self, least: T, most: T) -> Self {
         self.and_then(|value| {

@@ -68,6 +68,19 @@ impl<'i> Table<'i> {
         self.entries.get(key).is_some_and(|entry| matches!(entry.value.get_ref(), DeValue::Array(_)))
     }
 
+    /// How many problems were noted in the whole document so far: what was read since the last count is sound if it is
+    /// still the same, and worth checking as a whole.
+    pub fn noted(&self) -> usize {
+        self.notes.count()
+    }
+
+    /// Notes what the table lacks, as [`Table::note`] does, unless broken syntax may hide it.
+    pub fn note_lack(&self, text: impl Display) {
+        if !self.notes.is_broken() {
+            self.note(text);
+        }
+    }
+
     /// Notes a problem with the table as a whole, at its line.
     pub fn note(&self, text: impl Display) {
         self.note_at(self.line, text);
