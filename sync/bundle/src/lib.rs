@@ -2,17 +2,18 @@
 //! controls, and the trust metadata that signs them. It knows no clock, no file, no socket: bytes and `now` come in,
 //! values and errors go out.
 
-// pub mod component;
+pub mod component;
 pub mod control;
 pub mod digest;
 pub mod fleet;
 pub mod grant;
 pub mod host;
-// pub mod manifest;
+pub mod manifest;
 pub mod name;
 pub mod refusal;
 pub mod release;
 pub mod sign;
 pub mod text;
 pub mod trust;
-// pub mod verify;
+pub mod verify;
+pub mod web_origin;

@@ -1,0 +1,250 @@
+//! Looking at a WebAssembly component without running or compiling it: what it exports, what it imports, and whether a
+//! node gives it that. Bounded by the bytes it is given; function bodies are left to the compiler's own validation.
+
+use wasmparser::{
+    ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, ValidPayload, Validator, WasmFeatures,
+};
+
+use crate::refusal::{Reason, Refusal};
+
+/// A component larger than this is refused before it is looked at, in bytes.
+pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
+/// The world of every function that this build runs.
+pub const WORLD: &str = "wasi:http/incoming-handler@0.2";
+/// A component with more imports than this is refused.
+const IMPORTS_MAX: usize = 1_000;
+/// Names of imports longer than this are refused, in bytes.
+const NAME_BYTES_MAX: usize = 512;
+
+/// What a component says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComponentFacts {
+    /// The world it exports, [`WORLD`].
+    pub world: String,
+    /// The interfaces it imports, sorted, as it names them: `wasi:io/streams@0.2.6`.
+    pub imports: Vec<String>,
+}
+
+/// Looks at the component `wasm`.
+///
+/// # Errors
+/// `over_quota` over [`COMPONENT_BYTES_MAX`]; `parse` for what is no valid component; `incompatible` where it exports
+/// no handler that this build runs; `import_forbidden` for an import that no node gives.
+pub fn inspect(wasm: &[u8]) -> Result<ComponentFacts, Refusal> {
+    if wasm.len() > COMPONENT_BYTES_MAX {
+        let detail = format!("the component has {} bytes; at most {COMPONENT_BYTES_MAX} are taken", wasm.len());
+        return Err(Refusal::new(Reason::OverQuota, detail));
+    }
+    let surface = surface(wasm)?;
+    let world = world(&surface.exports)?;
+    let mut imports = surface.imports;
+    imports.sort();
+    imports.dedup();
+    for import in &imports {
+        check_import(import)?;
+    }
+    Ok(ComponentFacts { world, imports })
+}
+
+/// Whether a node gives a component the interface `import`, such as `wasi:io/streams@0.2.6`.
+///
+/// # Errors
+/// `import_forbidden`, naming the import and what to do instead.
+pub fn check_import(import: &str) -> Result<(), Refusal> {
+    let refuse = |advice: &str| Err(Refusal::new(Reason::ImportForbidden, format!("imports `{import}`: {advice}")));
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    let (package, name) = interface.split_once('/').unwrap_or((interface, ""));
+    let Some((_, names)) = GIVEN.iter().find(|(given, _)| *given == package) else {
+        return match package {
+            "wasi:keyvalue" | "wasi:config" | "wasi:logging" | "eyot:edge" => {
+                refuse("this interface comes with a later version")
+            }
+            _ => refuse("no node gives it; compose a component that exports it into this one (`wac plug`)"),
+        };
+    };
+    if !is_version_0_2(version) {
+        return refuse("nodes give this interface in version 0.2; build with a toolchain for WASI 0.2");
+    }
+    if names.contains(&name) { Ok(()) } else { refuse("no node gives this interface of the package") }
+}
+
+/// What nodes give: package and interfaces. Filesystem and sockets are there because toolchains import them; they deny.
+const GIVEN: [(&str, &[&str]); 7] = [
+    (
+        "wasi:cli",
+        &[
+            "environment",
+            "exit",
+            "stderr",
+            "stdin",
+            "stdout",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stderr",
+            "terminal-stdin",
+            "terminal-stdout",
+        ],
+    ),
+    ("wasi:clocks", &["monotonic-clock", "wall-clock"]),
+    ("wasi:filesystem", &["preopens", "types"]),
+    ("wasi:http", &["outgoing-handler", "types"]),
+    ("wasi:io", &["error", "poll", "streams"]),
+    ("wasi:random", &["insecure", "insecure-seed", "random"]),
+    (
+        "wasi:sockets",
+        &["instance-network", "ip-name-lookup", "network", "tcp", "tcp-create-socket", "udp", "udp-create-socket"],
+    ),
+];
+
+/// Whether a version is `0.2.<patch>`, without a pre-release.
+fn is_version_0_2(version: &str) -> bool {
+    let patch = version.strip_prefix("0.2.").unwrap_or_default();
+    (1..=4).contains(&patch.len()) && patch.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The handler among the exports, as a world.
+fn world(exports: &[String]) -> Result<String, Refusal> {
+    let version = |name: &str| exports.iter().find_map(|export| export.strip_prefix(name)?.strip_prefix('@'));
+    if version("wasi:http/incoming-handler").is_some_and(is_version_0_2) {
+        return Ok(WORLD.to_owned());
+    }
+    let detail = if let Some(version) = version("wasi:http/handler") {
+        format!("exports `wasi:http/handler@{version}`: WASI 0.3 comes with a later version; export `{WORLD}`")
+    } else if let Some(version) = version("wasi:http/incoming-handler") {
+        format!("exports `wasi:http/incoming-handler@{version}`; this build runs version 0.2")
+    } else {
+        format!("exports no HTTP handler; export `{WORLD}`")
+    };
+    Err(Refusal::new(Reason::Incompatible, detail))
+}
+
+/// The outermost imports and exports that are instances, by name.
+#[derive(Default)]
+struct Surface {
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+fn surface(wasm: &[u8]) -> Result<Surface, Refusal> {
+    let bad =
+        |error: wasmparser::BinaryReaderError| Refusal::new(Reason::Parse, format!("no valid component: {error}"));
+    let mut validator = Validator::new_with_features(features());
+    let mut surface = Surface::default();
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload = payload.map_err(bad)?;
+        match validator.payload(&payload).map_err(bad)? {
+            ValidPayload::Parser(_) => depth += 1,
+            ValidPayload::End(_) => depth = depth.saturating_sub(1),
+            ValidPayload::Ok | ValidPayload::Func(..) => {}
+        }
+        match payload {
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+                let detail = "a core module, not a component; build for `wasm32-wasip2`";
+                return Err(Refusal::new(Reason::Parse, detail));
+            }
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    let import = import.map_err(bad)?;
+                    surface.import(import.name.name, import.ty)?;
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    let export = export.map_err(bad)?;
+                    if export.kind == ComponentExternalKind::Instance {
+                        surface.exports.push(export.name.name.to_owned());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(surface)
+}
+
+impl Surface {
+    fn import(&mut self, name: &str, kind: ComponentTypeRef) -> Result<(), Refusal> {
+        if name.len() > NAME_BYTES_MAX || self.imports.len() >= IMPORTS_MAX {
+            let detail = format!("more than {IMPORTS_MAX} imports, or a name over {NAME_BYTES_MAX} bytes");
+            return Err(Refusal::new(Reason::OverQuota, detail));
+        }
+        if !matches!(kind, ComponentTypeRef::Instance(_)) {
+            let detail = format!("imports `{name}`, which is no interface; no node gives it");
+            return Err(Refusal::new(Reason::ImportForbidden, detail));
+        }
+        self.imports.push(name.to_owned());
+        Ok(())
+    }
+}
+
+/// What this build's engine takes: no threads, no 64-bit memories, no collector, no exceptions.
+fn features() -> WasmFeatures {
+    WasmFeatures::WASM2
+        | WasmFeatures::COMPONENT_MODEL
+        | WasmFeatures::TAIL_CALL
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::RELAXED_SIMD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_give_wasi_0_2_and_nothing_else() {
+        for good in
+            ["wasi:io/streams@0.2.0", "wasi:cli/stdout@0.2.6", "wasi:sockets/tcp@0.2.12", "wasi:http/types@0.2.3"]
+        {
+            assert_eq!(check_import(good), Ok(()), "{good}");
+        }
+        for (bad, advice) in [
+            ("wasi:io/streams@0.3.0", "in version 0.2"),
+            ("wasi:io/streams@0.2.0-rc-2023", "in version 0.2"),
+            ("wasi:io/streams", "in version 0.2"),
+            ("wasi:clocks/timezone@0.2.0", "no node gives this interface"),
+            ("wasi:keyvalue/store@0.2.0-draft2", "later version"),
+            ("acme:db/client@1.0.0", "compose"),
+            ("env", "compose"),
+        ] {
+            let refusal = check_import(bad).unwrap_err();
+            assert_eq!(refusal.reason, Reason::ImportForbidden, "{bad}");
+            assert!(refusal.detail.contains(bad) && refusal.detail.contains(advice), "{}", refusal.detail);
+        }
+    }
+
+    #[test]
+    fn a_handler_of_wasi_0_2_is_a_world_and_others_are_told_apart() {
+        let named = |name: &str| world(&[name.to_owned()]);
+        assert_eq!(named("wasi:http/incoming-handler@0.2.3"), Ok(WORLD.to_owned()));
+        for (export, detail) in [
+            ("wasi:http/handler@0.3.0", "WASI 0.3"),
+            ("wasi:http/incoming-handler@0.3.0", "runs version 0.2"),
+            ("wasi:cli/run@0.2.0", "no HTTP handler"),
+        ] {
+            let refusal = named(export).unwrap_err();
+            assert_eq!(refusal.reason, Reason::Incompatible);
+            assert!(refusal.detail.contains(detail), "{}", refusal.detail);
+        }
+    }
+
+    #[test]
+    fn what_is_no_component_is_refused_as_such() {
+        let module = b"\0asm\x01\0\0\0";
+        let component = b"\0asm\x0d\0\x01\0";
+        for (bytes, reason, detail) in [
+            (&b""[..], Reason::Parse, "no valid component"),
+            (&b"#!/bin/sh"[..], Reason::Parse, "no valid component"),
+            (&module[..], Reason::Parse, "core module"),
+            (&component[..4], Reason::Parse, "no valid component"),
+            (&component[..], Reason::Incompatible, "no HTTP handler"),
+        ] {
+            let refusal = inspect(bytes).unwrap_err();
+            assert_eq!(refusal.reason, reason, "{}", refusal.detail);
+            assert!(refusal.detail.contains(detail), "{}", refusal.detail);
+        }
+        let refusal = inspect(&vec![0; COMPONENT_BYTES_MAX + 1]).unwrap_err();
+        assert_eq!(refusal.reason, Reason::OverQuota);
+    }
+}

@@ -1,0 +1,192 @@
+//! The keys of a manifest, table by table.
+
+use super::{FunctionSource, Manifest, Publish, UpstreamSource};
+use crate::host::HostPattern;
+use crate::name::Name;
+use crate::release::{Limits, OnFault, Redirect, Respond, Rollout, Route, Target, Timeouts, Upstream, UpstreamTls};
+use crate::text::{Blank, Table};
+use crate::verify::{self, checks};
+
+pub(super) fn manifest(root: &mut Table<'_>) -> Manifest {
+    let app = root.parsed("app").required();
+    let hosts: Vec<HostPattern> = root.parsed_list("hosts").not_empty_list().required();
+    let publish = publish(&mut root.table("publish"));
+    let functions = root.named_tables("functions").into_iter();
+    let functions = functions.map(|(name, mut table)| (name, function(&mut table))).collect();
+    let upstreams = root.named_tables("upstreams").into_iter();
+    let upstreams = upstreams.map(|(name, mut table)| (name, upstream(&mut table))).collect();
+    if !root.has("routes") {
+        root.note_lack("`routes` is missing");
+    }
+    let (places, routes): (Vec<_>, _) = root.tables("routes").into_iter().map(|mut table| route(&mut table)).unzip();
+    root.later(&["files", "queues", "rollout", "schedules", "stores"]);
+    let manifest = Manifest { app, hosts, publish, functions, upstreams, routes, rollout: Rollout::default() };
+    references(root, &manifest, &places);
+    manifest
+}
+
+fn publish(table: &mut Table<'_>) -> Publish {
+    let url = |text: String| match text.strip_prefix("https://") {
+        Some(rest) if !rest.is_empty() => Ok(text),
+        _ => Err("is no URL of an origin: write `https://origin.example.net:7443`"),
+    };
+    Publish { origin: table.string("origin").and_then(url).optional(), ca: table.string("ca").not_empty().optional() }
+}
+
+fn function(table: &mut Table<'_>) -> FunctionSource {
+    let path = table.string("path").not_empty().required();
+    let build = table.string("build").not_empty().optional();
+    let wasm = table.string("wasm").not_empty().required();
+    let limits = limits(&mut table.table("limits"));
+    let egress = table.parsed_list::<crate::web_origin::Egress>("egress").or(Vec::new());
+    let env = table.string_map("env").and_then(|env| checks::env(&env).map(|()| env)).or_default();
+    table.later(&["calls", "config", "purge", "reuse", "secrets", "stores"]);
+    FunctionSource { path, build, wasm, limits, egress: egress.iter().map(ToString::to_string).collect(), env }
+}
+
+fn limits(table: &mut Table<'_>) -> Limits {
+    let default = Limits::default();
+    let noted = table.noted();
+    let limits = Limits {
+        cpu_us: table.duration_us("cpu").or(default.cpu_us),
+        wall_ms: table.duration_ms("wall").or(default.wall_ms),
+        idle_ms: table.duration_ms("idle").or(default.idle_ms),
+        memory_bytes: table.size_bytes("memory").or(default.memory_bytes),
+        subrequests: table.integer("subrequests").or(default.subrequests),
+        body_bytes: table.size_bytes("body").or(default.body_bytes),
+        header_bytes: table.size_bytes("header").or(default.header_bytes),
+    };
+    check(table, noted, || checks::limits(&limits));
+    limits
+}
+
+fn upstream(table: &mut Table<'_>) -> UpstreamSource {
+    let servers = table.strings("servers").and_then(|list| checks::servers(&list).map(|()| list)).required();
+    let mut tls_table = table.table("tls");
+    let name = tls_table.string("name").not_empty().optional();
+    let ca = tls_table.string("ca").not_empty().optional();
+    let tls = name.map(|name| UpstreamTls { name: Some(name), ca: None });
+    check(&tls_table, tls_table.noted(), || tls.as_ref().map_or(Ok(()), checks::upstream_tls));
+    let timeouts = timeouts(&mut table.table("timeouts"));
+    table.later(&["balance", "health", "retries", "shield"]);
+    UpstreamSource { upstream: Upstream { servers, tls, timeouts }, ca }
+}
+
+fn timeouts(table: &mut Table<'_>) -> Timeouts {
+    let default = Timeouts::default();
+    let noted = table.noted();
+    let timeouts = Timeouts {
+        connect_ms: table.duration_ms("connect").or(default.connect_ms),
+        first_byte_ms: table.duration_ms("first_byte").or(default.first_byte_ms),
+        between_bytes_ms: table.duration_ms("between_bytes").or(default.between_bytes_ms),
+        total_ms: table.duration_ms("total").or(default.total_ms),
+    };
+    check(table, noted, || checks::timeouts(&timeouts));
+    timeouts
+}
+
+/// Where a route stands in the text.
+struct Place {
+    line: usize,
+    /// Whether its host, path and methods were read as they stand.
+    sound: bool,
+}
+
+fn route(table: &mut Table<'_>) -> (Place, Route) {
+    let noted = table.noted();
+    let host = table.parsed("host").required();
+    let path = table.parsed("path").required();
+    let methods = table.strings("methods").and_then(|list| checks::methods(&list).map(|()| list)).or(Vec::new());
+    let place = Place { line: table.line(), sound: table.noted() == noted };
+    let target = target(table);
+    let noted = table.noted();
+    let open = &[("close", OnFault::Close), ("open", OnFault::Open)];
+    let on_fault = table.choice("on_fault", open).or_default();
+    let mut fallback_table = table.table("fallback");
+    let fallback = fallback_table.is_present().then(|| self::target(&mut fallback_table));
+    drop(fallback_table);
+    check(table, noted, || match (&fallback, on_fault) {
+        (None, OnFault::Open) => Err("`on_fault` is open, and there is no `fallback`".to_owned()),
+        (Some(_), OnFault::Close) => Err("has a `fallback`; it needs `on_fault = \"open\"`".to_owned()),
+        (None, OnFault::Close) | (Some(_), OnFault::Open) => Ok(()),
+    });
+    table.later(&["before", "cache", "early_data", "limits"]);
+    let id = verify::route_id(&host, &path, &methods);
+    (place, Route { id, host, path, methods, target, on_fault, fallback })
+}
+
+/// The one target of a route, or of its fallback.
+fn target(table: &mut Table<'_>) -> Target {
+    let later = table.has("files");
+    table.later(&["files"]);
+    let function = table.parsed::<Name>("function").optional().map(Target::Function);
+    let upstream = table.parsed::<Name>("upstream").optional().map(Target::Upstream);
+    let respond = table.has("respond").then(|| respond(&mut table.table("respond")));
+    let redirect = table.has("redirect").then(|| redirect(&mut table.table("redirect")));
+    let mut targets: Vec<_> = [function, upstream, respond, redirect].into_iter().flatten().collect();
+    let one = "needs exactly one of `function`, `upstream`, `respond`, `redirect`";
+    if targets.len() > 1 {
+        table.note(one);
+    } else if targets.is_empty() && !later {
+        table.note_lack(one);
+    }
+    targets.pop().unwrap_or_else(|| Target::Function(Name::blank()))
+}
+
+fn respond(table: &mut Table<'_>) -> Target {
+    let noted = table.noted();
+    let respond = Respond {
+        status: table.integer("status").required(),
+        headers: table.string_map("headers").or_default(),
+        body: table.string("body").or_default(),
+    };
+    check(table, noted, || checks::respond(&respond));
+    Target::Respond(respond)
+}
+
+fn redirect(table: &mut Table<'_>) -> Target {
+    let noted = table.noted();
+    let redirect = Redirect { to: table.string("to").required(), status: table.integer("status").or(308) };
+    check(table, noted, || checks::redirect(&redirect));
+    Target::Redirect(redirect)
+}
+
+/// Notes what `check` says of the table as a whole, if nothing in it was noted since the count was `noted`.
+fn check(table: &Table<'_>, noted: usize, check: impl FnOnce() -> Result<(), String>) {
+    if table.noted() == noted {
+        check().unwrap_or_else(|text| table.note(text));
+    }
+}
+
+/// What can be said only when all of it was read: names that lead nowhere, hosts outside the app's, routes twice.
+fn references(root: &Table<'_>, manifest: &Manifest, places: &[Place]) {
+    if manifest.routes.len() > verify::ROUTES_MAX || manifest.functions.len() > verify::FUNCTIONS_MAX {
+        root.note(format!("more than {} routes or {} functions", verify::ROUTES_MAX, verify::FUNCTIONS_MAX));
+    }
+    let own = |route: &Route| manifest.hosts.is_empty() || manifest.hosts.iter().any(|host| host.covers(&route.host));
+    for (route, place) in manifest.routes.iter().zip(places) {
+        if place.sound && !own(route) {
+            root.note_at(place.line, format!("`routes`: host `{}` is not among the app's `hosts`", route.host));
+        }
+        for text in std::iter::once(&route.target).chain(&route.fallback).filter_map(|target| missing(target, manifest))
+        {
+            root.note_at(place.line, format!("`routes`: {text}"));
+        }
+    }
+    let sound = manifest.routes.iter().zip(places).filter(|(_, place)| place.sound);
+    let (routes, places): (Vec<&Route>, Vec<&Place>) = sound.unzip();
+    for index in checks::twice(&routes) {
+        let id = &routes[index].id;
+        root.note_at(places[index].line, format!("`routes`: host, path and method of `{id}` stand above already"));
+    }
+}
+
+/// What is missing for a target that names a function or an upstream.
+fn missing(target: &Target, manifest: &Manifest) -> Option<String> {
+    let (kind, name, known) = match target {
+        Target::Function(name) => ("function", name, manifest.functions.contains_key(name)),
+        Target::Upstream(name) => ("upstream", name, manifest.upstreams.contains_key(name)),
+        Target::Redirect(_) | Target::Respond(_) => return None,
+    };
+    (!known && *name != Name::blank()).then(|| format!("there is no {kind} `{name}`"))
+}

@@ -1,0 +1,97 @@
+//! Manifests as developers write them: a good one with all its keys, and a folder of bad ones with what is said of each.
+
+use super::*;
+use crate::component::WORLD;
+use crate::release::Target;
+
+const GOOD: &str = r#"
+app = "shop"
+hosts = ["shop.example.com", "*.shop.example.com"]
+
+[publish]
+origin = "https://origin.example.net:7443"
+ca = "fleet-ca.pem"
+
+[functions.cart]
+path = "functions/cart"
+build = "cargo build --release --target wasm32-wasip2"
+wasm = "target/wasm32-wasip2/release/cart.wasm"
+limits = { cpu = "50ms", wall = "10s", idle = "60s", memory = "64MiB", subrequests = 8, body = "100MiB", header = "64KiB" }
+egress = ["https://api.bank.example", "https://*.cdn.example:8443", "*"]
+env = { MODE = "live" }
+
+[upstreams.api]
+servers = ["https://api-1.internal:8443", "https://api-2.internal:8443"]
+tls = { name = "api.internal", ca = "api-ca.pem" }
+timeouts = { connect = "3s", first_byte = "30s", between_bytes = "30s", total = "5m" }
+
+[[routes]]
+host = "shop.example.com"
+path = "/cart/*"
+methods = ["GET", "POST"]
+function = "cart"
+on_fault = "open"
+fallback = { upstream = "api" }
+
+[[routes]]
+host = "*.shop.example.com"
+path = "/*"
+redirect = { to = "https://shop.example.com{path}{query}" }
+
+[[routes]]
+host = "shop.example.com"
+path = "/up"
+respond = { status = 200, headers = { content-type = "text/plain" }, body = "ok" }
+"#;
+
+#[test]
+fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
+    let manifest = Manifest::parse("eyot.toml", GOOD).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(manifest.ca_files().collect::<Vec<_>>(), ["api-ca.pem"]);
+    let facts = ComponentFacts { world: WORLD.to_owned(), imports: vec!["wasi:io/streams@0.2.0".to_owned()] };
+    let built = Built { sha256: Digest::of(b"component"), size: 9, facts };
+    let edition = Edition { number: 3, previous: vec![2], min_release: 1, created: jiff::Timestamp::UNIX_EPOCH };
+    let cas = BTreeMap::from([("api-ca.pem".to_owned(), "-----BEGIN CERTIFICATE-----\n".to_owned())]);
+    let built = BTreeMap::from([("cart".parse().unwrap(), built)]);
+    let release = manifest.release(edition.clone(), &built, &cas).unwrap();
+
+    let grant =
+        serde_json::from_str(r#"{"state":"active","hosts":["shop.example.com","*.shop.example.com"]}"#).unwrap();
+    crate::verify::check(&release, &manifest.app, 3, &grant).unwrap();
+    let cart = &release.functions["cart"];
+    assert_eq!(cart.egress, ["https://api.bank.example:443", "https://*.cdn.example:8443", "*"]);
+    assert_eq!((cart.limits.cpu_us, cart.limits.memory_bytes, cart.limits.subrequests), (50_000, 64 << 20, 8));
+    assert_eq!(release.routes[0].id, "shop.example.com/cart/* GET,POST");
+    assert!(matches!(&release.routes[1].target, Target::Redirect(redirect) if redirect.status == 308));
+    assert_eq!(release.rollout.salt, "shop/3");
+
+    for (built, cas) in [(BTreeMap::new(), cas), (built, BTreeMap::new())] {
+        let refusal = manifest.release(edition.clone(), &built, &cas).unwrap_err();
+        assert_eq!(refusal.reason, Reason::MissingBlob);
+    }
+}
+
+/// Each `*.toml` has beside it the problems it must give, one a line as `line: text`. With `EYOT_BLESS` set they are
+/// written instead of compared.
+#[test]
+fn each_bad_manifest_gives_all_its_problems_at_once_with_file_and_line() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/manifest_bad");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).expect("the folder of bad manifests") {
+        let file = entry.expect("an entry").path();
+        if file.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let source = std::fs::read_to_string(&file).expect("a manifest");
+        let problems = Manifest::parse("eyot.toml", &source).expect_err(&file.display().to_string());
+        let found: String = problems.0.iter().map(|problem| format!("{}: {}\n", problem.line, problem.text)).collect();
+        let errors = file.with_extension("errors");
+        if std::env::var_os("EYOT_BLESS").is_some() {
+            std::fs::write(&errors, &found).expect("the expected problems are written");
+        }
+        let expected = std::fs::read_to_string(&errors).unwrap_or_default();
+        assert_eq!(found, expected, "{}", file.display());
+        seen += 1;
+    }
+    assert!(seen >= 10, "only {seen} bad manifests were found");
+}

@@ -1,0 +1,183 @@
+//! Releases and controls that say what they may not: each is one good document with one thing changed.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn app() -> Name {
+    "shop".parse().unwrap()
+}
+
+fn grant() -> Grant {
+    serde_json::from_value(json!({
+        "state": "active", "hosts": ["shop.example.com", "*.shop.example.com"],
+        "limits": {"cpu_us": 200_000, "memory_bytes": 268_435_456_u64},
+    }))
+    .unwrap()
+}
+
+fn good() -> Value {
+    json!({
+        "format": 1, "app": "shop", "number": 7, "created": "2026-11-22T12:00:00Z", "previous": [6, 4],
+        "min_release": 3, "hosts": ["shop.example.com", "*.shop.example.com"],
+        "functions": {"cart": {
+            "bundle": {"sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "size": 72_013},
+            "world": "wasi:http/incoming-handler@0.2", "imports": ["wasi:io/streams@0.2.6"],
+            "egress": ["https://api.bank.example:443", "*"], "env": {"MODE": "live"},
+        }},
+        "upstreams": {"api": {"servers": ["https://api-1.internal:8443"], "tls": {"name": "api.internal"}}},
+        "routes": [
+            {"id": "shop.example.com/cart/* GET,POST", "host": "shop.example.com", "path": "/cart/*",
+             "methods": ["GET", "POST"], "target": {"function": "cart"}, "on_fault": "open", "fallback": {"upstream": "api"}},
+            {"id": "shop.example.com/cart/* PUT", "host": "shop.example.com", "path": "/cart/*", "methods": ["PUT"],
+             "target": {"upstream": "api"}},
+            {"id": "*.shop.example.com/*", "host": "*.shop.example.com", "path": "/*",
+             "target": {"redirect": {"to": "https://shop.example.com{path}{query}", "status": 308}}},
+            {"id": "shop.example.com/up", "host": "shop.example.com", "path": "/up",
+             "target": {"respond": {"status": 200, "headers": {"Content-Type": "text/plain"}, "body": "ok"}}},
+        ],
+    })
+}
+
+fn verify(document: &Value) -> Result<Release, Refusal> {
+    release(document.to_string().as_bytes(), &app(), 7, &grant())
+}
+
+#[test]
+fn a_good_release_is_taken_and_reads_back_the_same() {
+    let release = verify(&good()).unwrap();
+    let again = serde_json::to_value(&release).unwrap();
+    assert_eq!(verify(&again), Ok(release));
+}
+
+#[test]
+fn each_release_that_says_what_it_may_not_is_refused_with_its_reason() {
+    use Reason::{FormatUnknown, HostNotGranted, ImportForbidden, Incompatible, OverQuota, Parse};
+    let long = "x".repeat(70_000);
+    let many_routes: Vec<_> = std::iter::repeat_n(good()["routes"][3].clone(), 1_001).collect();
+    let table = [
+        ("/format", json!(2), FormatUnknown, "format 2"),
+        ("/format", json!("1"), Parse, "invalid type"),
+        ("/extra", json!(1), Parse, "unknown field"),
+        ("/app", json!("shap"), Parse, "shap/7"),
+        ("/number", json!(8), Parse, "shop/8"),
+        ("/previous", json!([7]), Parse, "not before 7"),
+        ("/previous", json!([0]), Parse, "not before 7"),
+        ("/previous", json!([3, 3]), Parse, "twice"),
+        ("/min_release", json!(8), Parse, "min_release"),
+        ("/hosts", json!([]), Parse, "0 hosts"),
+        ("/hosts", json!(["shop.example.com", "bank.example.com"]), HostNotGranted, "bank.example.com"),
+        ("/hosts", json!(["*"]), HostNotGranted, "`*`"),
+        ("/hosts", json!(["shop.example.com"]), HostNotGranted, "*.shop.example.com/*"),
+        ("/functions/cart/bundle/size", json!(0), OverQuota, "0 bytes"),
+        ("/functions/cart/bundle/size", json!(68_000_000), OverQuota, "68000000 bytes"),
+        ("/functions/cart/world", json!("wasi:cli/run@0.2"), Incompatible, "wasi:cli/run"),
+        ("/functions/cart/imports", json!(["wasi:keyvalue/store@0.2.0"]), ImportForbidden, "wasi:keyvalue/store"),
+        ("/functions/cart/limits", json!({"cpu_us": 200_001}), OverQuota, "the grant gives 200000"),
+        ("/functions/cart/limits", json!({"memory_bytes": 268_435_457_u64}), OverQuota, "the grant gives 268435456"),
+        ("/functions/cart/limits", json!({"wall_ms": 0}), Parse, "wall_ms 0"),
+        ("/functions/cart/limits", json!({"subrequests": 1_001}), Parse, "subrequests 1001"),
+        ("/functions/cart/egress", json!(["bank.example"]), Parse, "no origin"),
+        ("/functions/cart/env", json!({"A=B": "x"}), Parse, "environment"),
+        ("/functions/cart/env", json!({"A": "x\u{0}"}), Parse, "environment"),
+        ("/functions/cart/env", json!({"A": long}), Parse, "environment"),
+        ("/upstreams/api/servers", json!([]), Parse, "0 servers"),
+        ("/upstreams/api/servers", json!(["https://*.internal"]), Parse, "single host"),
+        ("/upstreams/api/servers", json!(["file:///etc/passwd"]), Parse, "no origin"),
+        ("/upstreams/api/tls", json!({"ca": "hello"}), Parse, "PEM"),
+        ("/upstreams/api/timeouts", json!({"connect_ms": 0}), Parse, "timeout"),
+        ("/routes", json!([]), Parse, "0 routes"),
+        ("/routes", json!(many_routes), Parse, "1001 routes"),
+        ("/routes/0/id", json!("x"), Parse, "its id"),
+        ("/routes/0/host", json!("bank.example.com"), HostNotGranted, "outside the app's hosts"),
+        ("/routes/0/path", json!("cart"), Parse, "no path"),
+        ("/routes/0/target", json!({"function": "card"}), Parse, "no function `card`"),
+        ("/routes/0/target", json!({"upstream": "apt"}), Parse, "no upstream `apt`"),
+        ("/routes/0/target", json!({"function": "cart", "upstream": "api"}), Parse, ""),
+        ("/routes/0/fallback", json!({"function": "card"}), Parse, "no function `card`"),
+        ("/routes/0/on_fault", json!("close"), Parse, "not open"),
+        ("/routes/1/on_fault", json!("open"), Parse, "no fallback"),
+        ("/routes/2/target/redirect/to", json!("//evil.example"), Parse, "choose the host"),
+        ("/routes/2/target/redirect/to", json!("/{path}"), Parse, "choose the host"),
+        ("/routes/2/target/redirect/to", json!("{path}"), Parse, "neither a path nor"),
+        ("/routes/2/target/redirect/to", json!("https://{path}"), Parse, "names no host"),
+        ("/routes/2/target/redirect/to", json!("https://a.example@b.example/"), Parse, "names no host"),
+        ("/routes/2/target/redirect/to", json!("javascript:alert(1)"), Parse, "neither a path nor"),
+        ("/routes/2/target/redirect/to", json!("/a\r\nSet-Cookie: x"), Parse, "characters"),
+        ("/routes/2/target/redirect/status", json!(200), Parse, "none of 301"),
+        ("/routes/3/target/respond/status", json!(101), Parse, "outside 200"),
+        ("/routes/3/target/respond/status", json!(204), Parse, "no body"),
+        ("/routes/3/target/respond/headers", json!({"Alt-Svc": "h3=\":1\""}), Parse, "set by the node"),
+        ("/routes/3/target/respond/headers", json!({"Eyot-Release": "x"}), Parse, "set by the node"),
+        ("/routes/3/target/respond/headers", json!({"a b": "x"}), Parse, "no field name"),
+        ("/routes/3/target/respond/headers", json!({"a": "x\r\nb: y"}), Parse, "control characters"),
+        ("/routes/3/target/respond/body", json!(long), Parse, "70000 bytes"),
+        ("/rollout", json!({"steps": []}), Parse, "0 steps"),
+        ("/rollout", json!({"steps": [{"select": "*", "percent_bp": 500, "bake_ms": 1}]}), Parse, "last step"),
+        ("/rollout", json!({"steps": [{"select": "region=eu", "percent_bp": 10_000, "bake_ms": 1}]}), Parse, "selects"),
+    ];
+    for (at, value, reason, detail) in table {
+        let mut document = good();
+        let (parent, key) = at.rsplit_once('/').unwrap();
+        let parent = document.pointer_mut(parent).unwrap();
+        match key.parse::<usize>() {
+            Ok(index) => parent[index] = value.clone(),
+            Err(_) => parent[key] = value.clone(),
+        }
+        let refusal = verify(&document).expect_err(at);
+        let small = value.to_string().chars().take(80).collect::<String>();
+        assert_eq!(refusal.reason, reason, "{at} = {small}: {refusal}");
+        assert!(refusal.detail.contains(detail), "{at} = {small}: {refusal}");
+    }
+}
+
+#[test]
+fn a_route_that_stands_twice_is_refused_also_when_only_one_method_is_the_same() {
+    for (methods, id) in [(json!([]), ""), (json!(["POST", "PATCH"]), " POST,PATCH")] {
+        let mut document = good();
+        let mut again = document["routes"][1].clone();
+        again["methods"] = methods;
+        again["id"] = json!(format!("shop.example.com/cart/*{id}"));
+        document["routes"].as_array_mut().unwrap().push(again);
+        let refusal = verify(&document).unwrap_err();
+        assert!(refusal.detail.contains("stand twice"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_release_over_its_size_is_refused_before_it_is_parsed() {
+    let refusal = release(&vec![b'['; RELEASE_BYTES_MAX + 1], &app(), 7, &grant()).unwrap_err();
+    assert_eq!(refusal.reason, Reason::Parse);
+    let deep = release(&vec![b'['; RELEASE_BYTES_MAX], &app(), 7, &grant()).unwrap_err();
+    assert_eq!(deep.reason, Reason::Parse);
+}
+
+#[test]
+fn a_control_is_for_its_app_and_goes_somewhere() {
+    let good = json!({
+        "format": 1, "app": "shop", "seq": 12, "issued": "2026-11-22T12:00:00Z", "release": 7, "base": 6, "step": 0,
+        "state": "running", "since": "2026-11-22T12:00:00Z", "reason": null,
+    });
+    let read = |document: &Value| control(document.to_string().as_bytes(), &app());
+    assert!(read(&good).is_ok());
+    for (key, value, detail) in [
+        ("app", json!("bank"), "is for the app"),
+        ("seq", json!(0), "counts from 1"),
+        ("release", json!(0), "counts from 1"),
+        ("base", json!(7), "to itself"),
+        ("state", json!("gone"), "unknown variant"),
+        ("reason", json!("x".repeat(1_001)), "1000 bytes"),
+        ("more", json!(1), "unknown field"),
+    ] {
+        let mut document = good.clone();
+        document[key] = value;
+        let refusal = read(&document).expect_err(key);
+        assert!(refusal.reason == Reason::Parse && refusal.detail.contains(detail), "{key}: {refusal}");
+    }
+    let mut back = good.clone();
+    (back["state"], back["base"]) = (json!("rolled_back"), json!(0));
+    assert!(read(&back).unwrap_err().detail.contains("back to nothing"));
+    let mut other = good;
+    (other["format"], other["new"]) = (json!(2), json!(1));
+    assert_eq!(read(&other).unwrap_err().reason, Reason::FormatUnknown);
+}
