@@ -1,1 +1,28 @@
-//! placeholder
+//! Listeners: TLS, certificates, HTTP/1.1, HTTP/2 and HTTP/3 become arrivals, and answers go back. For the node and the
+//! origin. It knows no route and no target: an [`eyot_plan::arrival::Answer`] is all it asks.
+
+mod certificates;
+mod connection;
+mod counts;
+mod drain;
+mod error;
+mod exchange;
+mod h1;
+mod h2;
+mod h3;
+mod listen;
+mod permits;
+mod request_body;
+mod response_body;
+mod run;
+mod settings;
+mod sockets;
+mod stall;
+mod tls;
+
+pub use certificates::Certificates;
+pub use counts::Counts;
+pub use error::Error;
+pub use run::run;
+pub use settings::{Plain, Settings};
+pub use sockets::{Addresses, Sockets};

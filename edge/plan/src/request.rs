@@ -16,7 +16,7 @@ pub mod authority;
 use authority::Authority;
 
 /// The fields one request may have. More are of no use to a route and dear to look through.
-pub const FIELDS_MAX: usize = 256;
+pub const FIELDS_MAX: usize = 128;
 
 /// The suffix of the hosts that only the node itself may ask for (events); no listener takes them.
 const INTERNAL: &str = "eyot.internal";

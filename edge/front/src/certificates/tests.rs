@@ -1,0 +1,118 @@
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
+use tempfile::TempDir;
+
+use super::*;
+
+/// Writes a certificate with these names into `folder`; the pair of files.
+fn write(folder: &TempDir, file: &str, names: &[&str], key: &KeyPair) -> (PathBuf, PathBuf) {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let certificate = CertificateParams::new(names).expect("names").self_signed(key).expect("a certificate");
+    let (chain_file, key_file) = (folder.path().join(format!("{file}.pem")), folder.path().join(format!("{file}.key")));
+    std::fs::write(&chain_file, certificate.pem()).expect("a file");
+    std::fs::write(&key_file, key.serialize_pem()).expect("a file");
+    (chain_file, key_file)
+}
+
+fn ecdsa() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key")
+}
+
+fn first(certificates: &Certificates, sni: Option<&str>, local: Option<&str>) -> Option<String> {
+    let local = local.map(|text| text.parse().expect("an address"));
+    certificates.candidates(sni, local).first().map(|entry| entry.name())
+}
+
+#[test]
+fn a_name_chooses_its_certificate_exact_before_wildcard_and_an_unknown_one_none() {
+    let folder = TempDir::new().expect("a folder");
+    let certificates = Certificates::load(&[
+        write(&folder, "wild", &["*.example.com"], &ecdsa()),
+        write(&folder, "shop", &["Shop.example.com", "example.com"], &ecdsa()),
+        write(&folder, "ip", &["192.0.2.1", "2001:db8::1"], &ecdsa()),
+    ])
+    .expect("good files");
+    for (sni, local, expect) in [
+        (Some("shop.example.com"), None, Some("shop.example.com")),
+        (Some("SHOP.example.com"), None, Some("shop.example.com")),
+        (Some("api.example.com"), None, Some("*.example.com")),
+        (Some("example.com"), None, Some("shop.example.com")),
+        (Some("a.b.example.com"), None, None),
+        (Some("other.net"), Some("192.0.2.1"), None),
+        (None, Some("192.0.2.1"), Some("192.0.2.1")),
+        (None, Some("::ffff:192.0.2.1"), Some("192.0.2.1")),
+        (None, Some("2001:db8::1"), Some("192.0.2.1")),
+        (None, Some("192.0.2.9"), Some("*.example.com")),
+        (None, None, Some("*.example.com")),
+    ] {
+        assert_eq!(first(&certificates, sni, local).as_deref(), expect, "{sni:?} {local:?}");
+    }
+    assert_eq!(certificates.expiries().len(), 3);
+}
+
+#[test]
+fn a_certificate_covers_its_names_and_one_label_for_a_star() {
+    let folder = TempDir::new().expect("a folder");
+    let (chain, key) = write(&folder, "a", &["*.example.com", "a.net", "127.0.0.1", "::1"], &ecdsa());
+    let entry = Entry::read(&chain, &key).expect("a good pair");
+    for (host, expect) in [
+        ("x.example.com", true),
+        ("a.net", true),
+        ("127.0.0.1", true),
+        ("[::1]", true),
+        ("example.com", false),
+        ("x.y.example.com", false),
+        ("b.net", false),
+        ("127.0.0.2", false),
+        ("[::2]", false),
+        ("", false),
+        (".example.com", false),
+    ] {
+        assert_eq!(entry.covers(host), expect, "{host}");
+    }
+}
+
+#[test]
+fn of_two_certificates_for_a_name_the_one_that_is_not_rsa_comes_first() {
+    let folder = TempDir::new().expect("a folder");
+    let rsa = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key");
+    let files = [write(&folder, "rsa", &["a.net"], &rsa), write(&folder, "ec", &["a.net"], &ecdsa())];
+    let certificates = Certificates::load(&files).expect("good files");
+    let rsa_last: Vec<_> = certificates.candidates(Some("a.net"), None).iter().map(|entry| entry.is_rsa()).collect();
+    assert_eq!(rsa_last, [false, true]);
+}
+
+#[test]
+fn a_reload_takes_all_or_keeps_what_was() {
+    let folder = TempDir::new().expect("a folder");
+    let files = [write(&folder, "a", &["a.net"], &ecdsa()), write(&folder, "b", &["b.net"], &ecdsa())];
+    let certificates = Certificates::load(&files).expect("good files");
+    write(&folder, "a", &["new.net"], &ecdsa());
+    std::fs::write(&files[1].1, "no key").expect("a file");
+    let error = certificates.reload().expect_err("the second key is broken").to_string();
+    assert!(error.contains("b.key"), "{error}");
+    assert_eq!(first(&certificates, Some("a.net"), None).as_deref(), Some("a.net"));
+    write(&folder, "b", &["b.net"], &ecdsa());
+    certificates.reload().expect("good files");
+    assert_eq!(first(&certificates, Some("a.net"), None), None);
+    assert_eq!(first(&certificates, Some("new.net"), None).as_deref(), Some("new.net"));
+}
+
+#[test]
+fn a_pair_that_is_of_no_use_is_refused_by_name() {
+    let folder = TempDir::new().expect("a folder");
+    let (chain, _) = write(&folder, "a", &["a.net"], &ecdsa());
+    let (nameless, nameless_key) = write(&folder, "nameless", &[], &ecdsa());
+    let (_, other_key) = write(&folder, "other", &["b.net"], &ecdsa());
+    let missing = folder.path().join("missing.pem");
+    for (chain, key, blamed) in [
+        (&chain, &other_key, "other.key"),
+        (&chain, &chain, "a.pem"),
+        (&other_key, &other_key, "other.key"),
+        (&nameless, &nameless_key, "nameless.pem"),
+        (&missing, &other_key, "missing.pem"),
+    ] {
+        let error = Certificates::load(&[(chain.clone(), key.clone())]).expect_err("of no use").to_string();
+        assert!(error.contains(blamed), "{error}");
+    }
+    assert!(matches!(Certificates::load(&[]), Err(Error::NoCertificate)));
+}

@@ -1,0 +1,211 @@
+//! One request and its response, the same for all protocols: checked, made an arrival, answered, and the answer made fit
+//! to be sent. It never fails: a panic of the answer is a fault of this exchange alone.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use eyot_plan::arrival::{Answer, Arrival, Protocol};
+use eyot_plan::body::{self, Body};
+use eyot_plan::fault::{Code, Fault};
+use eyot_plan::request::{self, Way};
+use futures_util::FutureExt as _;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+
+use crate::connection::{Connection, InFlight};
+use crate::request_body::incoming;
+use crate::response_body::ResponseBody;
+use crate::settings::{Plain, Settings};
+
+/// What all exchanges share.
+pub(crate) struct Exchanges<A> {
+    pub(crate) answer: Arc<A>,
+    pub(crate) settings: Settings,
+    /// The `Alt-Svc` of responses over TCP.
+    pub(crate) alt_svc: Option<HeaderValue>,
+    /// The port that plain requests are sent to.
+    pub(crate) https_port: u16,
+}
+
+impl<A: Answer> Exchanges<A> {
+    /// Answers one request of a connection.
+    pub(crate) async fn exchange<B>(
+        &self,
+        connection: &Connection,
+        request: Request<B>,
+        in_flight: InFlight,
+    ) -> Response<ResponseBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
+    {
+        let method = request.method().clone();
+        let answer = async {
+            match self.arrival(connection, request) {
+                Ok(Step::Answer(arrival)) => self.answer.answer(*arrival).await,
+                Ok(Step::Redirect(to)) => redirect(&to),
+                Err(fault) => refusal(&fault),
+            }
+        };
+        let response = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+            self.settings.counts.panicked();
+            tracing::error!(protocol = connection.protocol.label(), "the answer to a request panicked");
+            refusal(&Code::InternalError.into())
+        });
+        self.finish(connection, &method, response, in_flight)
+    }
+
+    /// The response to a request that never became one.
+    pub(crate) fn refuse(&self, connection: &Connection, fault: &Fault, in_flight: InFlight) -> Response<ResponseBody> {
+        self.finish(connection, &Method::GET, refusal(fault), in_flight)
+    }
+
+    fn arrival<B>(&self, connection: &Connection, request: Request<B>) -> Result<Step, Fault>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
+    {
+        let at = SystemTime::now();
+        let (parts, body) = request.into_parts();
+        let way = Way {
+            protocol: connection.protocol,
+            secure: connection.tls.is_some(),
+            header_bytes_max: self.settings.header_bytes_max,
+        };
+        let parts = request::normalise(parts, &way)?;
+        connection.serves(parts.uri.host().unwrap_or_default())?;
+        if !way.secure && self.settings.plain == Plain::Redirect {
+            return Ok(Step::Redirect(secure(&parts.uri, self.https_port)));
+        }
+        let request = Request::from_parts(parts, incoming(body, self.settings.body_idle));
+        let sni = connection.tls.as_ref().and_then(|named| named.sni.clone());
+        let arrival = Arrival { request, protocol: connection.protocol, client: connection.client, sni, at };
+        Ok(Step::Answer(Box::new(arrival)))
+    }
+
+    /// Makes an answer fit for the wire: no field of the connection, a length that is true, no body where there is none.
+    fn finish(
+        &self,
+        connection: &Connection,
+        method: &Method,
+        response: Response<Body>,
+        in_flight: InFlight,
+    ) -> Response<ResponseBody> {
+        let (mut parts, body) = response.into_parts();
+        if parts.status.is_informational() {
+            let fault = Fault::new(Code::InternalError).because("an interim status is no response");
+            return self.finish(connection, method, refusal(&fault), in_flight);
+        }
+        // A reason phrase or a version of another protocol must not reach the encoder.
+        parts.version = Version::HTTP_11;
+        parts.extensions.clear();
+        for name in CONNECTION_ONLY {
+            parts.headers.remove(name);
+        }
+        if connection.protocol == Protocol::H3 {
+            date(&mut parts.headers);
+        }
+        if let (true, Some(alt_svc), true) =
+            (connection.tls.is_some(), &self.alt_svc, connection.protocol != Protocol::H3)
+        {
+            parts.headers.insert(header::ALT_SVC, alt_svc.clone());
+        }
+        let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+        let length = length(&mut parts.headers, body.size_hint().exact(), *method == Method::HEAD);
+        if parts.status == StatusCode::NO_CONTENT {
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
+        let body = (!bodiless && *method != Method::HEAD).then_some(body);
+        Response::from_parts(parts, ResponseBody::new(body, length, self.settings.counts.clone(), in_flight))
+    }
+}
+
+/// What a request leads to.
+enum Step {
+    Answer(Box<Arrival>),
+    Redirect(String),
+}
+
+/// Fields of a connection that no answer may set (RFC 9110, section 7.6.1).
+const CONNECTION_ONLY: [HeaderName; 6] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// The one `Content-Length`: what the body itself knows, else what the head says, if that is one number. A response to
+/// `HEAD` keeps what its head says.
+fn length(headers: &mut HeaderMap, known: Option<u64>, head: bool) -> Option<u64> {
+    let mut said = headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = said.next().and_then(|value| value.to_str().ok());
+    let digits = first.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let one = digits.and_then(|text| text.parse::<u64>().ok()).filter(|_| said.next().is_none());
+    let length = if head { one.or(known) } else { known.or(one) };
+    match length {
+        Some(bytes) => {
+            headers.insert(header::CONTENT_LENGTH, bytes.into());
+        }
+        None => {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+    }
+    length
+}
+
+/// RFC 9110, section 6.6.1.
+fn date(headers: &mut HeaderMap) {
+    if headers.contains_key(header::DATE) {
+        return;
+    }
+    let now = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now());
+    if let Some(value) = now.ok().and_then(|now| HeaderValue::try_from(now).ok()) {
+        headers.insert(header::DATE, value);
+    }
+}
+
+/// The response to a head of HTTP/3 that was too large to be kept.
+pub(crate) fn too_large() -> Response<Bytes> {
+    let mut response = problem(&Code::HeadersTooLarge.into());
+    date(response.headers_mut());
+    response
+}
+
+/// The response of the error contract, for what was refused before there was an answer to ask.
+fn refusal(fault: &Fault) -> Response<Body> {
+    problem(fault).map(body::full)
+}
+
+fn problem(fault: &Fault) -> Response<Bytes> {
+    let id = uuid::Uuid::now_v7().to_string();
+    tracing::debug!(fault = %fault, request = id, "a request is refused");
+    let mut response = fault.response(&id);
+    if let Ok(value) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+    }
+    response
+}
+
+/// The same address over https.
+fn secure(uri: &Uri, port: u16) -> String {
+    let host = uri.host().unwrap_or_default();
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    if port == 443 { format!("https://{host}{path}") } else { format!("https://{host}:{port}{path}") }
+}
+
+fn redirect(to: &str) -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    match HeaderValue::from_str(to) {
+        Ok(location) => {
+            response.headers_mut().insert(header::LOCATION, location);
+            response
+        }
+        Err(_) => refusal(&Fault::new(Code::BadRequest).because("no address to send it to")),
+    }
+}

@@ -1,0 +1,199 @@
+//! The gate between the socket and hyper: it lets through whole, sound heads and sound bodies only, bounds how long a
+//! head may take, and turns what it refuses into a request of its own, so that the fault is answered in its turn.
+
+use core::future::Future as _;
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Buf as _, BytesMut};
+use eyot_plan::fault::{Code, Fault};
+use eyot_plan::request::FIELDS_MAX;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::framing::{Framing, Limits, Step};
+use crate::connection::Activity;
+use crate::settings::Settings;
+
+/// What hyper gets in place of a head that is refused. No request can be taken for it: it goes by its number.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// What is read from the socket at once, in bytes: one TLS record.
+const READ_BYTES: usize = 16 << 10;
+
+/// The request that was refused, by its number on the connection, and why. It is the last one.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<Option<(u64, Fault)>>);
+
+impl Refusals {
+    /// The fault of this request, if it is the one refused.
+    pub(super) fn take(&self, number: u64) -> Option<Fault> {
+        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.take_if(|(of, _)| *of == number).map(|(_, fault)| fault)
+    }
+
+    fn put(&self, number: u64, fault: Fault) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, fault));
+    }
+}
+
+/// The gate.
+pub(super) struct Gate<S> {
+    io: S,
+    framing: Framing,
+    /// What has come and not gone on; the first `sound` bytes may.
+    buffer: BytesMut,
+    sound: usize,
+    /// Heads let through.
+    heads: u64,
+    activity: Activity,
+    refusals: Arc<Refusals>,
+    is_refused: bool,
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    timer: Pin<Box<Sleep>>,
+    waits: Waits,
+}
+
+/// What the timer runs for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// The rest of a head, or the first of the connection.
+    Head,
+    /// The next request.
+    Idle,
+    /// Nothing that has a limit here.
+    Nothing,
+}
+
+impl<S> Gate<S> {
+    pub(super) fn new(io: S, settings: &Settings, activity: Activity, refusals: Arc<Refusals>) -> Self {
+        Self {
+            io,
+            framing: Framing::new(Limits { head_bytes_max: settings.header_bytes_max, fields_max: FIELDS_MAX }),
+            buffer: BytesMut::new(),
+            sound: 0,
+            heads: 0,
+            activity,
+            refusals,
+            is_refused: false,
+            head_timeout: settings.header_timeout,
+            idle_timeout: settings.connection_idle,
+            timer: Box::pin(sleep(settings.header_timeout)),
+            waits: Waits::Nothing,
+        }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.io
+    }
+
+    /// Moves `sound` on. `false`: more must come.
+    fn judge(&mut self) -> io::Result<bool> {
+        let in_head = self.framing.is_in_head();
+        match self.framing.step(&self.buffer) {
+            Ok(Step::More) => return Ok(false),
+            Ok(Step::Body(bytes)) => self.sound = bytes,
+            Ok(Step::Head(bytes)) => {
+                self.sound = bytes;
+                self.heads += 1;
+            }
+            Err(fault) if in_head => self.refuse(fault),
+            Err(fault) => return Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
+        }
+        Ok(true)
+    }
+
+    /// Puts the stand-in where the head was. Nothing that comes after it is looked at.
+    fn refuse(&mut self, fault: Fault) {
+        self.heads += 1;
+        self.refusals.put(self.heads, fault);
+        self.is_refused = true;
+        self.buffer = BytesMut::from(STAND_IN);
+        self.sound = STAND_IN.len();
+    }
+
+    /// Looks at the clock while nothing comes.
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Waits> {
+        let waits = if !self.framing.is_in_head() {
+            Waits::Nothing
+        } else if !self.buffer.is_empty() || self.heads == 0 {
+            Waits::Head
+        } else if self.activity.ended() == self.heads {
+            Waits::Idle
+        } else {
+            Waits::Nothing
+        };
+        if waits != self.waits {
+            self.waits = waits;
+            let limit = if waits == Waits::Idle { self.idle_timeout } else { self.head_timeout };
+            self.timer.as_mut().reset(Instant::now() + limit);
+        }
+        if waits == Waits::Nothing { Poll::Pending } else { self.timer.as_mut().poll(cx).map(|()| waits) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Read for Gate<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let gate = &mut *self;
+        loop {
+            if gate.sound > 0 {
+                let bytes = gate.sound.min(into.remaining());
+                into.put_slice(&gate.buffer[..bytes]);
+                gate.buffer.advance(bytes);
+                gate.sound -= bytes;
+                return Poll::Ready(Ok(()));
+            }
+            if gate.is_refused {
+                return Poll::Pending;
+            }
+            if gate.judge()? {
+                gate.waits = Waits::Nothing;
+                continue;
+            }
+            gate.buffer.reserve(READ_BYTES);
+            match pin!(gate.io.read_buf(&mut gate.buffer)).poll(cx)? {
+                Poll::Ready(0) => return Poll::Ready(Ok(())),
+                Poll::Ready(_) => {}
+                Poll::Pending => match gate.poll_wait(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Waits::Head) if !gate.buffer.is_empty() => {
+                        gate.refuse(Fault::new(Code::ClientTimeout).because("the head took too long"));
+                    }
+                    // Nothing was asked, so there is nothing to answer.
+                    Poll::Ready(_) => return Poll::Ready(Ok(())),
+                },
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Write for Gate<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
+    }
+}

@@ -1,0 +1,195 @@
+//! HTTP/3: taking QUIC connections, and their streams as exchanges. The protocol itself is `eyot_h3`.
+
+use core::net::{IpAddr, SocketAddr};
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use eyot_h3::server;
+use eyot_plan::arrival::{Answer, Protocol};
+use quinn::crypto::rustls::HandshakeData;
+use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
+use tokio::time::timeout;
+
+use crate::connection::{Activity, Connection, Named};
+use crate::drain::Drain;
+use crate::error::Error;
+use crate::exchange;
+use crate::listen::House;
+use crate::permits::Permit;
+use crate::settings::Settings;
+use crate::stall;
+
+/// RFC 9114, section 8.1.
+const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
+
+/// QUIC version 1 (RFC 9000): drafts are long over.
+const VERSION_1: u32 = 1;
+
+/// The transport of all connections.
+pub(crate) fn transport(settings: &Settings) -> quinn::TransportConfig {
+    let mut transport = eyot_h3::server_transport();
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(settings.streams_max));
+    transport
+}
+
+/// Makes a bound socket an endpoint. Its reset key is its own.
+pub(crate) fn endpoint<A: Answer>(house: &House<A>, socket: UdpSocket) -> Result<Endpoint, Error> {
+    let local = socket.local_addr().map_err(Error::Socket)?.ip();
+    let made = house.tls.at(Some(local))?;
+    let mut config = EndpointConfig::default();
+    config.supported_versions(vec![VERSION_1]);
+    socket.set_nonblocking(true).map_err(Error::Socket)?;
+    let server = quinn::ServerConfig::clone(&made.quic);
+    Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(Error::Socket)
+}
+
+/// Takes connections until the endpoint is closed; those that come while it drains are refused.
+pub(crate) async fn listen<A: Answer>(house: Arc<House<A>>, endpoint: Endpoint) {
+    let mut drain = house.drain.clone();
+    let mut is_draining = false;
+    let local = endpoint.local_addr().ok().map(|address| address.ip());
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.draining(), if !is_draining => is_draining = true,
+            incoming = endpoint.accept() => match incoming {
+                None => return,
+                Some(incoming) if is_draining => incoming.refuse(),
+                Some(incoming) => take(&house, incoming, local),
+            },
+        }
+    }
+}
+
+/// Ends an endpoint, and waits until its last packets have left.
+pub(crate) async fn close(endpoint: &Endpoint) {
+    endpoint.close(H3_NO_ERROR, b"");
+    endpoint.wait_idle().await;
+}
+
+/// Takes a connection if there is a place for it. Where places run short, the client proves its address first.
+fn take<A: Answer>(house: &Arc<House<A>>, incoming: Incoming, bound: Option<IpAddr>) {
+    let client = incoming.remote_address();
+    if incoming.may_retry() && !incoming.remote_address_validated() && house.permits.is_crowded(client.ip()) {
+        // It cannot fail: `may_retry` was asked.
+        let _ = incoming.retry();
+        return;
+    }
+    let Some(permit) = house.permits.now().and_then(|place| house.permits.at(place, client.ip())) else {
+        house.exchanges.settings.counts.refuse();
+        incoming.refuse();
+        return;
+    };
+    tokio::spawn(serve(house.clone(), incoming, client, bound, permit));
+}
+
+async fn serve<A: Answer>(
+    house: Arc<House<A>>,
+    incoming: Incoming,
+    client: SocketAddr,
+    bound: Option<IpAddr>,
+    permit: Permit,
+) {
+    let _permit = permit;
+    let counts = &house.exchanges.settings.counts;
+    let local = incoming.local_ip().or(bound);
+    let Ok(made) = house.tls.at(local) else { return };
+    let mut drain = house.drain.clone();
+    let handshake = async {
+        let quic = timeout(house.exchanges.settings.header_timeout, incoming.accept_with(made.quic).ok()?).await;
+        quic.ok()?.ok()
+    };
+    let quic = tokio::select! {
+        quic = handshake => quic,
+        () = drain.cut() => return,
+    };
+    let Some(quic) = quic else {
+        counts.handshake_failed();
+        tracing::debug!(%client, "a QUIC handshake failed");
+        return;
+    };
+    let _open = counts.open(Protocol::H3);
+    tokio::select! {
+        () = streams(&house, quic.clone(), local) => {}
+        () = drain.cut() => {}
+    }
+    quic.close(H3_NO_ERROR, b"");
+}
+
+/// The name the client gave.
+fn server_name(quic: &quinn::Connection) -> Option<String> {
+    let data = quic.handshake_data()?.downcast::<HandshakeData>().ok()?;
+    data.server_name.map(|name| name.to_ascii_lowercase())
+}
+
+async fn streams<A: Answer>(house: &Arc<House<A>>, quic: quinn::Connection, local: Option<IpAddr>) {
+    let settings = &house.exchanges.settings;
+    let sni = server_name(&quic);
+    let certificates = house.certificates.candidates(sni.as_deref(), local);
+    let activity = Activity::new();
+    let connection = Arc::new(Connection {
+        protocol: Protocol::H3,
+        client: quic.remote_address(),
+        tls: Some(Named { sni, certificates }),
+        activity: activity.clone(),
+    });
+    let limits = eyot_h3::Limits {
+        header_bytes_max: settings.header_bytes_max,
+        header_time_max: settings.header_timeout,
+        too_large: exchange::too_large,
+        ..eyot_h3::Limits::default()
+    };
+    let Ok(mut http) = server::Connection::new(quic, limits).await else { return };
+    let mut drain = house.drain.clone();
+    let mut is_closing = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.draining(), if !is_closing => {
+                is_closing = true;
+                http.drain();
+            }
+            () = activity.idle(settings.connection_idle), if !is_closing => {
+                is_closing = true;
+                http.drain();
+            }
+            accepted = http.accept() => match accepted {
+                Ok(Some((request, responder))) => {
+                    tokio::spawn(stream(house.clone(), connection.clone(), request, responder));
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "an HTTP/3 connection broke off");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// One exchange, as a task of its own: it ends when the client leaves it, takes nothing, or with everything.
+async fn stream<A: Answer>(
+    house: Arc<House<A>>,
+    connection: Arc<Connection>,
+    request: http::Request<eyot_h3::RecvBody>,
+    mut responder: server::Responder,
+) {
+    let exchanges = &house.exchanges;
+    let in_flight = connection.activity.begin();
+    let mut drain: Drain = house.drain.clone();
+    let exchange = async {
+        let response = tokio::select! {
+            biased;
+            () = responder.gone() => return,
+            response = exchanges.exchange(&connection, request, in_flight) => response,
+        };
+        if let Err(error) = responder.send(response).await {
+            tracing::debug!(%error, "an HTTP/3 response broke off");
+        }
+    };
+    tokio::select! {
+        biased;
+        () = drain.cut() => {}
+        _ = stall::watched(exchanges.settings.send_idle, exchange) => {}
+    }
+}

@@ -1,0 +1,86 @@
+//! Listening, from bound sockets to the last connection.
+
+use core::future::Future;
+use std::sync::Arc;
+
+use eyot_plan::arrival::Answer;
+use http::header::HeaderValue;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::certificates::Certificates;
+use crate::drain::{Phase, drain};
+use crate::error::Error;
+use crate::exchange::Exchanges;
+use crate::h3;
+use crate::listen::{self, House, Kind};
+use crate::permits::Permits;
+use crate::settings::Settings;
+use crate::sockets::Sockets;
+use crate::tls::Tls;
+
+/// How long a client may remember that HTTP/3 is there, in seconds.
+const ALT_SVC_SECONDS: u32 = 86_400;
+
+/// Serves until `shutdown` resolves; then takes nothing new, lets what is in flight end within `settings.drain`, cuts
+/// the rest and returns.
+///
+/// # Errors
+/// A socket that cannot be used, or TLS that cannot be set up, at the start. Nothing a client does.
+pub async fn run<A: Answer>(
+    sockets: Sockets,
+    certificates: Arc<Certificates>,
+    settings: Settings,
+    answer: Arc<A>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let (phase, drain) = drain();
+    let until = settings.drain;
+    let permits = Permits::new(settings.connections_max, settings.connections_per_address_max);
+    let tls = Tls::new(certificates.clone(), h3::transport(&settings))?;
+    let exchanges = Exchanges {
+        answer,
+        alt_svc: alt_svc(&sockets, &settings),
+        https_port: sockets.tls_addresses().first().map_or(443, core::net::SocketAddr::port),
+        settings,
+    };
+    let house = Arc::new(House { exchanges: Arc::new(exchanges), certificates, tls, permits: permits.clone(), drain });
+    let endpoints = start(&house, sockets)?;
+    shutdown.await;
+    let _ = phase.send(Phase::Draining);
+    if timeout(until, permits.none_left()).await.is_err() {
+        tracing::info!("the time to drain is over; what is left is cut");
+    }
+    let _ = phase.send(Phase::Cut);
+    permits.none_left().await;
+    for endpoint in endpoints {
+        h3::close(&endpoint).await;
+    }
+    Ok(())
+}
+
+/// Makes every socket a task that ends with the phase.
+fn start<A: Answer>(house: &Arc<House<A>>, sockets: Sockets) -> Result<Vec<quinn::Endpoint>, Error> {
+    let listeners = sockets.tls.into_iter().map(|socket| (socket, Kind::Tls));
+    let listeners = listeners.chain(sockets.plain.into_iter().map(|socket| (socket, Kind::Plain)));
+    let mut tasks = Vec::new();
+    for (socket, kind) in listeners {
+        socket.set_nonblocking(true).map_err(Error::Socket)?;
+        tasks.push((TcpListener::from_std(socket).map_err(Error::Socket)?, kind));
+    }
+    let endpoints = sockets.udp.into_iter().map(|socket| h3::endpoint(house, socket));
+    let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+    for (listener, kind) in tasks {
+        tokio::spawn(listen::tcp(house.clone(), listener, kind));
+    }
+    for endpoint in &endpoints {
+        tokio::spawn(h3::listen(house.clone(), endpoint.clone()));
+    }
+    Ok(endpoints)
+}
+
+/// RFC 7838, section 3; RFC 9114, section 3.1.1.
+fn alt_svc(sockets: &Sockets, settings: &Settings) -> Option<HeaderValue> {
+    let port = sockets.udp_addresses().first().filter(|_| settings.alt_svc)?.port();
+    HeaderValue::try_from(format!("h3=\":{port}\"; ma={ALT_SVC_SECONDS}")).ok()
+}
