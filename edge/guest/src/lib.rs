@@ -1,1 +1,37 @@
-//! placeholder
+//! Running a function: the only crate that knows wasmtime.
+//!
+//! A [`Call`] names a function by the digest of its code, brings the request and the doors it may use, and gets a response
+//! or a [`Fault`](eyot_plan::fault::Fault). Each call has an instance of its own on one of the guest threads, which are
+//! apart from the threads that do I/O, and spends CPU, memory, time and subrequests within its budget. Whatever a guest
+//! does, it ends within that budget and its neighbours do not notice.
+//!
+//! This crate must never know where a request came from, who else is asked, or what a release is: fetching, logging and
+//! the app's share of the node come in through the traits of [`Doors`]. WIT types never leave it.
+
+mod account;
+mod answer;
+mod blame;
+mod call;
+mod charged;
+mod clock;
+mod code;
+mod doors;
+mod egress;
+mod engine;
+mod flow;
+mod guest;
+mod load;
+mod room;
+mod runtime;
+mod settings;
+mod slots;
+mod stdio;
+mod threads;
+
+pub mod artefacts;
+pub mod compile;
+
+pub use call::{Call, Function, Meter, Remaining};
+pub use doors::{Doors, Entering, Fetch, FetchTimeouts, Fetching, Limit, Log, LogStream};
+pub use runtime::Runtime;
+pub use settings::{Error, Settings};

@@ -1,4 +1,4 @@
-//! Adds header fields without end, or on `/some` as many as fit into a head of about 200 KiB.
+//! Adds header fields without end, or on `/some` as many as fit into a head of about 40 KiB.
 
 use wasip2::http::types::{Fields, OutgoingBody, OutgoingResponse, ResponseOutparam};
 

@@ -1,0 +1,180 @@
+//! The account of one call: what it has spent, what it has answered, and how it ended. The guest's thread writes it, the
+//! response's body reads it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use eyot_bundle::release::Limits;
+use eyot_plan::fault::{Code, Fault};
+use http::Response;
+use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+
+use crate::call::{Meter, Remaining};
+use crate::clock;
+use crate::doors::Limit;
+
+/// What a guest gave through its response-outparam.
+pub(crate) type Answered = Result<Response<WasiBody>, ErrorCode>;
+
+/// The account of one call.
+pub(crate) struct Account {
+    /// Its budget.
+    pub(crate) limits: Limits,
+    /// The app's share, which CPU is drawn from.
+    pub(crate) share: Arc<dyn Limit>,
+    /// What the caller reads.
+    pub(crate) meter: Arc<Meter>,
+    /// When it was handed over.
+    pub(crate) began: Instant,
+    /// CPU up to the last poll's end, in nanoseconds.
+    used_ns: AtomicU64,
+    /// The thread's clock at the start of the poll under way, in nanoseconds.
+    poll_began_ns: AtomicU64,
+    /// When a byte last went either way, in milliseconds after `began`.
+    touched_ms: AtomicU64,
+    /// The last poll ended in a yield: it can go on at once.
+    yielded: AtomicBool,
+    story: Mutex<Story>,
+}
+
+/// What has happened.
+#[derive(Default)]
+struct Story {
+    /// The head it has given, until it is delivered.
+    answered: Option<Answered>,
+    /// What is to blame if it now fails: it saw this as an error first.
+    blame: Option<Fault>,
+    /// What ends it at the next chance.
+    cut: Option<Fault>,
+    /// How it ended; set before its store is dropped.
+    ended: Option<Result<(), Fault>>,
+}
+
+impl Account {
+    pub(crate) fn new(limits: Limits, share: Arc<dyn Limit>, meter: Arc<Meter>) -> Self {
+        Self {
+            limits,
+            share,
+            meter,
+            began: Instant::now(),
+            used_ns: AtomicU64::new(0),
+            poll_began_ns: AtomicU64::new(0),
+            touched_ms: AtomicU64::new(0),
+            yielded: AtomicBool::new(false),
+            story: Mutex::default(),
+        }
+    }
+
+    /// Charges what `work` takes of this thread, in CPU.
+    pub(crate) fn charge<T>(&self, work: impl FnOnce() -> T) -> T {
+        let began_ns = clock::thread_ns();
+        self.poll_began_ns.store(began_ns, Ordering::Relaxed);
+        let done = work();
+        let ns = clock::thread_ns().saturating_sub(began_ns);
+        let before_ns = self.used_ns.fetch_add(ns, Ordering::Relaxed);
+        self.meter.add_cpu_ns(ns);
+        let us = (before_ns + ns) / 1000 - before_ns / 1000;
+        if us > 0 {
+            // The allowance may go into debt: this call goes on within its own budget, the next one waits.
+            let _ = self.share.cpu(us);
+        }
+        done
+    }
+
+    /// CPU spent, without the work that is being charged, in microseconds.
+    fn used_us(&self) -> u64 {
+        self.used_ns.load(Ordering::Relaxed) / 1000
+    }
+
+    /// The fault of a spent budget, if it is spent. `under_way`: asked from within the work that is being charged.
+    fn overrun(&self, under_way: u64) -> Option<Fault> {
+        let used_us = self.used_us() + under_way / 1000;
+        let over = used_us > self.limits.cpu_us;
+        over.then(|| Fault::new(Code::CpuBudgetExceeded).over("cpu_us", self.limits.cpu_us, used_us))
+    }
+
+    /// Between two pieces of work: whether the budget is spent.
+    pub(crate) fn spent(&self) -> Option<Fault> {
+        self.overrun(0)
+    }
+
+    /// Within a piece of work, at each tick: whether the budget is spent.
+    pub(crate) fn spent_under_way(&self) -> Option<Fault> {
+        self.overrun(clock::thread_ns().saturating_sub(self.poll_began_ns.load(Ordering::Relaxed)))
+    }
+
+    /// What is left for whom it asks.
+    pub(crate) fn remaining(&self) -> Remaining {
+        let asked = u32::try_from(self.meter.subrequests()).unwrap_or(u32::MAX);
+        Remaining {
+            cpu_us: self.limits.cpu_us.saturating_sub(self.used_us()),
+            subrequests: self.limits.subrequests.saturating_sub(asked),
+        }
+    }
+
+    /// A byte went either way.
+    pub(crate) fn touch(&self) {
+        self.touched_ms.store(clock::ms(self.began.elapsed()), Ordering::Relaxed);
+    }
+
+    /// When a byte last went either way, in milliseconds after `began`.
+    pub(crate) fn touched_ms(&self) -> u64 {
+        self.touched_ms.load(Ordering::Relaxed)
+    }
+
+    /// The guest gave way and can go on at once.
+    pub(crate) fn gave_way(&self) {
+        self.yielded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it gave way since this was last asked.
+    pub(crate) fn take_gave_way(&self) -> bool {
+        self.yielded.swap(false, Ordering::Relaxed)
+    }
+
+    /// The guest answered.
+    pub(crate) fn answer(&self, answered: Answered) {
+        self.story().answered.get_or_insert(answered);
+    }
+
+    /// What it answered, once.
+    pub(crate) fn take_answered(&self) -> Option<Answered> {
+        self.story().answered.take()
+    }
+
+    /// The guest is told of this as an error; if it then fails, this is why. The first one counts.
+    pub(crate) fn blame(&self, fault: Fault) {
+        self.story().blame.get_or_insert(fault);
+    }
+
+    /// What is to blame, if anything.
+    pub(crate) fn blamed(&self) -> Option<Fault> {
+        self.story().blame.clone()
+    }
+
+    /// Ends the guest at the next chance.
+    pub(crate) fn cut(&self, fault: Fault) {
+        self.story().cut.get_or_insert(fault);
+    }
+
+    /// What ends it, if anything.
+    pub(crate) fn is_cut(&self) -> Option<Fault> {
+        self.story().cut.clone()
+    }
+
+    /// It has ended. The first end counts.
+    pub(crate) fn end(&self, how: Result<(), Fault>) {
+        self.story().ended.get_or_insert(how);
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&self) -> Option<Result<(), Fault>> {
+        self.story().ended.clone()
+    }
+
+    fn story(&self) -> MutexGuard<'_, Story> {
+        self.story.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,92 @@
+//! One call of a function: what it is given, and what it spends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use eyot_bundle::digest::Digest;
+use eyot_bundle::name::Name;
+use eyot_bundle::release::Limits;
+use eyot_plan::body::Body;
+use http::Request;
+
+use crate::doors::Doors;
+
+/// A call.
+pub struct Call {
+    /// What is called.
+    pub function: Arc<Function>,
+    /// The request; its URI is absolute.
+    pub request: Request<Body>,
+    /// What it may use.
+    pub doors: Doors,
+    /// Where it says what it spends.
+    pub meter: Arc<Meter>,
+    /// The request's id, for the log.
+    pub request_id: String,
+    /// What its caller has left, if another function's request brought it here.
+    pub remaining: Option<Remaining>,
+}
+
+/// A function of a release, as far as running it goes.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// Its app.
+    pub app: Name,
+    /// Its name.
+    pub name: Name,
+    /// The release it is of.
+    pub release: u64,
+    /// The digest of the component's bytes.
+    pub code: Digest,
+    /// What one call may spend.
+    pub limits: Limits,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
+}
+
+/// What is left of a budget. In the extensions of every request a function sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remaining {
+    /// CPU, in microseconds.
+    pub cpu_us: u64,
+    /// Outbound requests.
+    pub subrequests: u32,
+}
+
+/// What a call has spent so far. It is complete when the response's body has ended or was dropped and the guest is gone:
+/// what a guest spends after its answer still arrives here.
+#[derive(Debug, Default)]
+pub struct Meter {
+    cpu_ns: AtomicU64,
+    memory_bytes: AtomicU64,
+    subrequests: AtomicU64,
+}
+
+impl Meter {
+    /// Thread CPU time, in microseconds: instantiating, the guest, host calls on its behalf, dropping.
+    pub fn cpu_us(&self) -> u64 {
+        self.cpu_ns.load(Ordering::Relaxed) / 1000
+    }
+
+    /// The most memory it had at once, in bytes: all linear memories and tables.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Outbound requests.
+    pub fn subrequests(&self) -> u64 {
+        self.subrequests.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_cpu_ns(&self, ns: u64) {
+        self.cpu_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    pub(crate) fn saw_memory_bytes(&self, bytes: u64) {
+        self.memory_bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_subrequest(&self) {
+        self.subrequests.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,166 @@
+//! One guest as a task of its thread: polled under its account, stopped at its deadlines, heard as soon as it answers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use eyot_plan::fault::{Code, Fault};
+use http::{Method, Response};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+
+use crate::account::Account;
+use crate::answer::{self, Answer};
+use crate::clock;
+use crate::threads::Turn;
+
+/// From the hand-over to the last byte, in milliseconds.
+const TOTAL_MS: u64 = 600_000;
+
+/// What the caller gets.
+pub(crate) type Delivery = Result<Response<Answer>, Fault>;
+
+/// A running guest. It sets how it ended before its store is dropped, always.
+pub(crate) struct Charged {
+    guest: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    account: Arc<Account>,
+    /// The request's method: some answers have no body.
+    method: Method,
+    /// Who waits for the head, until it has it.
+    caller: Option<oneshot::Sender<Delivery>>,
+    /// Made at the first wait: most calls never wait.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Its place among the tasks of its thread.
+    turn: Turn,
+    /// What it holds while it runs: its slot, its share.
+    _held: Held,
+}
+
+/// What a call holds while it runs; dropped last.
+pub(crate) type Held = (tokio::sync::OwnedSemaphorePermit, Box<dyn Send>);
+
+impl Charged {
+    pub(crate) fn new(
+        guest: impl Future<Output = ()> + Send + 'static,
+        account: Arc<Account>,
+        method: Method,
+        caller: oneshot::Sender<Delivery>,
+        turn: Turn,
+        held: Held,
+    ) -> Self {
+        let guest: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(guest);
+        Self { guest: Some(guest), account, method, caller: Some(caller), timer: None, turn, _held: held }
+    }
+
+    /// Ends it: how is known before its store goes, and its going is charged.
+    fn stop(&mut self, how: Result<(), Fault>) {
+        self.account.end(how);
+        if let Some(guest) = self.guest.take() {
+            self.account.charge(|| drop(guest));
+        }
+    }
+
+    /// Gives the caller the head, or why there is none; if there is anything to say yet.
+    fn deliver(&mut self) {
+        if self.caller.is_none() {
+            return;
+        }
+        let ended = self.account.ended();
+        let delivery = match (ended, self.account.take_answered()) {
+            (Some(Err(fault)), _) => Err(fault),
+            (None, None) => return,
+            (Some(Ok(())), None) => Err(self.account.blamed().unwrap_or(Code::FunctionGaveNoResponse.into())),
+            (_, Some(Err(code))) => {
+                let gave_none =
+                    || Fault::new(Code::FunctionGaveNoResponse).because(format_args!("it answered {code:?}"));
+                Err(self.account.blamed().unwrap_or_else(gave_none))
+            }
+            (ended, Some(Ok(response))) => answer::check(response, &self.account, &self.method, ended.is_some()),
+        };
+        if let Err(fault) = &delivery {
+            self.stop(Err(fault.clone()));
+        }
+        if let Some(caller) = self.caller.take() {
+            let _ = caller.send(delivery);
+        }
+    }
+
+    /// When it has to have done the next thing, in milliseconds after the hand-over.
+    fn deadline_ms(&self) -> u64 {
+        let limits = &self.account.limits;
+        match self.caller {
+            Some(_) => limits.wall_ms,
+            None => self.account.touched_ms().saturating_add(limits.idle_ms).min(TOTAL_MS),
+        }
+    }
+
+    /// Waits for the deadline; ready: it has passed.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        loop {
+            let deadline_ms = self.deadline_ms();
+            let used_ms = clock::ms(self.account.began.elapsed());
+            if used_ms >= deadline_ms {
+                let limit = if self.caller.is_some() { "wall_ms" } else { "idle_ms" };
+                let (allowed, used) = match self.caller {
+                    Some(_) => (deadline_ms, used_ms),
+                    None => (self.account.limits.idle_ms, used_ms.saturating_sub(self.account.touched_ms())),
+                };
+                return Poll::Ready(Fault::new(Code::WallTimeExceeded).over(limit, allowed, used));
+            }
+            let at = Instant::from_std(self.account.began) + Duration::from_millis(deadline_ms);
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if timer.deadline() != at {
+                timer.as_mut().reset(at);
+            }
+            ready!(timer.as_mut().poll(cx));
+        }
+    }
+}
+
+impl Future for Charged {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.turn.begins();
+        let Some(guest) = this.guest.as_mut() else { return Poll::Ready(()) };
+        let polled = this.account.charge(|| guest.as_mut().poll(cx));
+        this.turn.ends(this.account.take_gave_way());
+        if polled.is_ready() {
+            this.guest = None;
+        } else if let Some(fault) = this.account.is_cut().or_else(|| this.account.spent()) {
+            this.stop(Err(fault));
+        }
+        this.deliver();
+        if this.guest.is_none() {
+            return Poll::Ready(());
+        }
+        let fault = ready!(this.poll_deadline(cx));
+        this.stop(Err(fault));
+        this.deliver();
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        // The caller has left, the node is stopping, or the host panicked: in no case was the answer whole.
+        self.stop(Err(Fault::new(Code::FunctionTrapped).because("it was cancelled")));
+    }
+}
+
+/// Charges a future that the guest's thread runs on the guest's behalf, beside the guest.
+pub(crate) struct Beside<F> {
+    pub(crate) work: Pin<Box<F>>,
+    pub(crate) account: Arc<Account>,
+}
+
+impl<F: Future> Future for Beside<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        this.account.charge(|| this.work.as_mut().poll(cx))
+    }
+}

@@ -1,0 +1,85 @@
+//! The doors of a function: traits that whoever runs it implements. Nothing else leads out of a guest.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use eyot_plan::body::Body;
+use eyot_plan::fault::Fault;
+use http::{Request, Response};
+
+/// The doors of one call.
+#[derive(Clone)]
+pub struct Doors {
+    /// The way out.
+    pub fetch: Arc<dyn Fetch>,
+    /// Where its standard output and error go.
+    pub log: Arc<dyn Log>,
+    /// The app's share of this node.
+    pub share: Arc<dyn Limit>,
+}
+
+/// The way out: every request a function sends.
+pub trait Fetch: Send + Sync {
+    /// Sends a request with an absolute URI and streams its body. The request's extensions hold the [`crate::Remaining`]
+    /// budget of the caller, for the case that it lands on this fleet again. It runs on the runtime of the I/O; dropping
+    /// the future or the response's body cancels it.
+    fn fetch(&self, request: Request<Body>, timeouts: FetchTimeouts) -> Fetching;
+}
+
+/// A request under way.
+pub type Fetching = Pin<Box<dyn Future<Output = Result<Response<Body>, Fault>> + Send>>;
+
+/// The timeouts a function asked for, in milliseconds; absent: it did not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FetchTimeouts {
+    /// Name, connection and TLS.
+    pub connect_ms: Option<u64>,
+    /// From the request's last byte to the response's head.
+    pub first_byte_ms: Option<u64>,
+    /// Between two pieces of the response's body.
+    pub between_bytes_ms: Option<u64>,
+}
+
+/// Where a function's standard output and error go.
+pub trait Log: Send + Sync {
+    /// One line, without its end; at most 4 KiB, of at most 64 KiB a call. It may hold control characters.
+    fn line(&self, stream: LogStream, text: &str);
+}
+
+/// One of the two standard streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+}
+
+impl LogStream {
+    /// The label in logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Stderr => "stderr",
+            Self::Stdout => "stdout",
+        }
+    }
+}
+
+/// The app's share of this node: memory, CPU a second, calls at once.
+pub trait Limit: Send + Sync {
+    /// Asks for memory, in bytes. Refused: the guest sees its growth fail.
+    fn memory(&self, bytes: u64) -> bool;
+
+    /// Gives memory back.
+    fn memory_back(&self, bytes: u64);
+
+    /// Draws on the allowance, in microseconds: what was spent already, so it may go into debt. `false`: it is spent. A call
+    /// that runs goes on within its own budget; the next one is not let in.
+    fn cpu(&self, us: u64) -> bool;
+
+    /// Lets a call in, waiting briefly. What it gives is dropped when the call has ended.
+    fn enter(&self) -> Entering;
+}
+
+/// A call that waits to be let in.
+pub type Entering = Pin<Box<dyn Future<Output = Result<Box<dyn Send>, Fault>> + Send>>;

@@ -1,0 +1,199 @@
+//! The runtime: from a call to its response. What it holds ends with its last clone.
+
+use std::sync::Arc;
+
+use eyot_bundle::digest::Digest;
+use eyot_bundle::release::Limits;
+use eyot_plan::body::Body;
+use eyot_plan::fault::{Code as FaultCode, Fault};
+use http::Response;
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::account::Account;
+use crate::answer::AbortOnDrop;
+use crate::artefacts::Artefacts;
+use crate::call::{Call, Meter};
+use crate::charged::Charged;
+use crate::code::Codes;
+use crate::doors::{Doors, Entering, Fetch, FetchTimeouts, Fetching, Limit, Log, LogStream};
+use crate::engine::{self, Ticker};
+use crate::flow::{self, Kind};
+use crate::guest::{self, State};
+use crate::settings::{Error, Settings};
+use crate::slots::Slots;
+use crate::threads::{Threads, Turn};
+
+/// What a function may spend to be instantiated once when it is staged, in microseconds of CPU.
+const PROBE_CPU_US: u64 = 1_000_000;
+
+/// Runs functions. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    codes: Codes,
+    slots: Slots,
+    /// Where guests run; absent: where they are called.
+    threads: Option<Threads>,
+    memory_bytes_max: u64,
+    _ticker: Ticker,
+}
+
+impl Runtime {
+    /// A runtime with guest threads of its own.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let threads = Threads::start(settings.threads)?;
+        Self::build(settings, Some(threads))
+    }
+
+    /// A runtime whose guests run on the runtime that calls them: what the benchmark compares guest threads with. A guest
+    /// that computes then delays whatever else that runtime does.
+    pub fn inline(settings: Settings) -> Result<Self, Error> {
+        Self::build(settings, None)
+    }
+
+    fn build(settings: Settings, threads: Option<Threads>) -> Result<Self, Error> {
+        let engine = engine::running(&settings)?;
+        let artefacts = Artefacts::new(&settings.artefacts, &settings.key)?;
+        let ticker = Ticker::start(&engine)?;
+        Ok(Self(Arc::new(Inner {
+            codes: Codes::new(engine, artefacts, settings.code_bytes_max)?,
+            slots: Slots::new(settings.slots.max(1), settings.queued_max, settings.queue_wait_ms),
+            threads,
+            memory_bytes_max: settings.memory_bytes_max,
+            _ticker: ticker,
+        })))
+    }
+
+    /// Runs a call. It has to be awaited on a tokio runtime, where its fetches then run. Dropping the future or the
+    /// response's body ends the guest.
+    pub async fn call(&self, call: Call) -> Result<Response<Body>, Fault> {
+        let limits = self.limits(&call);
+        if let Some(bytes) = call.request.body().size_hint().exact().filter(|bytes| *bytes > limits.body_bytes) {
+            return Err(Fault::new(FaultCode::RequestTooLarge).over("body_bytes", limits.body_bytes, bytes));
+        }
+        let share = call.doors.share.enter().await?;
+        let code = self.0.codes.get(call.function.code).await.map_err(|error| {
+            tracing::error!(app = %call.function.app, function = %call.function.name, %error, "no code");
+            Fault::new(FaultCode::NotReady).because(error)
+        })?;
+        let slot = self.0.slots.take().await?;
+        let io = Handle::current();
+        let account = Arc::new(Account::new(limits, Arc::clone(&call.doors.share), call.meter));
+        let (parts, body) = call.request.into_parts();
+        let method = parts.method.clone();
+        let body = flow::open(body, &io, &account, Kind::Request).await;
+        let request = http::Request::from_parts(parts, body);
+        let wasm = call.function.code;
+        let (function, doors, running) = (call.function, call.doors, Arc::clone(&account));
+        let guest = async move {
+            let state = State::new(&running, &function.env, &doors, io);
+            guest::run(code, state, request, running).await;
+        };
+        let (caller, answer) = oneshot::channel();
+        let (handle, turn) = self.place(wasm);
+        let charged = Charged::new(guest, account, method, caller, turn, (slot, share));
+        let guest = AbortOnDrop(handle.spawn(charged).abort_handle());
+        match answer.await {
+            Ok(delivery) => delivery.map(|response| response.map(|body| body.hold(guest).boxed_unsync())),
+            Err(_) => Err(Fault::new(FaultCode::NotReady).because("the guest threads have stopped")),
+        }
+    }
+
+    /// Loads a function's code and instantiates it once, so that what cannot run is found before it is asked to.
+    pub async fn warm(&self, wasm: Digest) -> Result<(), Error> {
+        let code = self.0.codes.get(wasm).await?;
+        let slot = self.0.slots.take().await.map_err(Error::Probe)?;
+        let limits = Limits { cpu_us: PROBE_CPU_US, memory_bytes: self.0.memory_bytes_max, ..Limits::default() };
+        let closed = Arc::new(Closed);
+        let doors = Doors { fetch: closed.clone(), log: closed.clone(), share: closed.clone() };
+        let account = Arc::new(Account::new(limits, closed, Arc::<Meter>::default()));
+        let (running, io) = (Arc::clone(&account), Handle::current());
+        let guest = async move {
+            let state = State::new(&running, &[], &doors, io);
+            guest::probe(code, state, running).await;
+        };
+        let (caller, answer) = oneshot::channel();
+        let (handle, turn) = self.place(wasm);
+        let held = (slot, Box::new(()) as Box<dyn Send>);
+        let charged = Charged::new(guest, Arc::clone(&account), http::Method::GET, caller, turn, held);
+        let guest = AbortOnDrop(handle.spawn(charged).abort_handle());
+        let answered = answer.await;
+        drop(guest);
+        match (account.ended(), answered) {
+            (Some(Ok(())), _) => Ok(()),
+            (Some(Err(fault)), _) | (None, Ok(Err(fault))) => Err(Error::Probe(fault)),
+            (None, _) => Err(Error::Probe(FaultCode::NotReady.into())),
+        }
+    }
+
+    /// The artefacts it loads from.
+    pub fn artefacts(&self) -> &Artefacts {
+        self.0.codes.artefacts()
+    }
+
+    /// Slots that are free.
+    pub fn slots_free(&self) -> usize {
+        self.0.slots.free()
+    }
+
+    /// Calls that wait for a slot.
+    pub fn queued(&self) -> usize {
+        self.0.slots.queued()
+    }
+
+    /// Compiled code that is loaded, in bytes.
+    pub fn code_bytes(&self) -> u64 {
+        self.0.codes.bytes()
+    }
+
+    /// What a call may spend: its function's limits, what its caller has left, and what this node has at all.
+    fn limits(&self, call: &Call) -> Limits {
+        let mut limits = call.function.limits;
+        limits.memory_bytes = limits.memory_bytes.min(self.0.memory_bytes_max);
+        if let Some(remaining) = call.remaining {
+            limits.cpu_us = limits.cpu_us.min(remaining.cpu_us);
+            limits.subrequests = limits.subrequests.min(remaining.subrequests);
+        }
+        limits
+    }
+
+    fn place(&self, code: Digest) -> (Handle, Turn) {
+        match &self.0.threads {
+            Some(threads) => threads.pick(code),
+            None => (Handle::current(), Turn::here()),
+        }
+    }
+}
+
+/// The doors of a probe: all shut.
+struct Closed;
+
+impl Fetch for Closed {
+    fn fetch(&self, _request: http::Request<Body>, _timeouts: FetchTimeouts) -> Fetching {
+        Box::pin(std::future::ready(Err(FaultCode::EgressDenied.into())))
+    }
+}
+
+impl Log for Closed {
+    fn line(&self, _stream: LogStream, _text: &str) {}
+}
+
+impl Limit for Closed {
+    fn memory(&self, _bytes: u64) -> bool {
+        true
+    }
+
+    fn memory_back(&self, _bytes: u64) {}
+
+    fn cpu(&self, _us: u64) -> bool {
+        true
+    }
+
+    fn enter(&self) -> Entering {
+        Box::pin(std::future::ready(Ok(Box::new(()) as Box<dyn Send>)))
+    }
+}

@@ -1,0 +1,169 @@
+//! Standard output and error of a guest: bounded lines for the log, never a byte for the client.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::doors::{Log, LogStream};
+
+/// A line is cut here, in bytes.
+const LINE_BYTES_MAX: usize = 4 << 10;
+/// What one call may say, both streams together, in bytes; a line counts as 32 more than it has.
+const CALL_BYTES_MAX: usize = 64 << 10;
+/// What a guest may write at once, in bytes.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// Both streams of one call.
+pub(crate) struct Said {
+    log: Arc<dyn Log>,
+    /// What it may still say, in bytes.
+    left: Mutex<usize>,
+}
+
+impl Said {
+    pub(crate) fn new(log: Arc<dyn Log>) -> Arc<Self> {
+        Arc::new(Self { log, left: Mutex::new(CALL_BYTES_MAX) })
+    }
+
+    /// One of its streams.
+    pub(crate) fn stream(self: &Arc<Self>, stream: LogStream) -> Lines {
+        Lines(Arc::new(Line { said: Arc::clone(self), stream, begun: Mutex::default() }))
+    }
+
+    fn line(&self, stream: LogStream, line: &[u8]) {
+        let cost = line.len() + 32;
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if *left == 0 {
+            return;
+        }
+        *left = left.saturating_sub(cost);
+        let last = *left == 0;
+        drop(left);
+        if last {
+            self.log.line(stream, "the rest of what this call says is dropped");
+        } else {
+            self.log.line(stream, &String::from_utf8_lossy(line));
+        }
+    }
+}
+
+/// One stream.
+#[derive(Clone)]
+pub(crate) struct Lines(Arc<Line>);
+
+/// The line that is being written.
+struct Line {
+    said: Arc<Said>,
+    stream: LogStream,
+    begun: Mutex<Vec<u8>>,
+}
+
+impl Line {
+    fn begun(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let mut begun = self.begun();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let text = piece.strip_suffix(b"\n").unwrap_or(piece);
+            let room = LINE_BYTES_MAX - begun.len();
+            begun.extend_from_slice(&text[..room.min(text.len())]);
+            if text.len() < piece.len() {
+                self.said.line(self.stream, &begun);
+                begun.clear();
+            }
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let begun = std::mem::take(&mut *self.begun());
+        if !begun.is_empty() {
+            self.said.line(self.stream, &begun);
+        }
+    }
+}
+
+impl IsTerminal for Lines {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Lines {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(tokio::io::sink()) // Only components of WASI 0.3 ask for it.
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for Lines {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.write(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+#[async_trait]
+impl Pollable for Lines {
+    async fn ready(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Log for Heard {
+        fn line(&self, stream: LogStream, text: &str) {
+            self.0.lock().expect("not poisoned").push(format!("{} {text}", stream.label()));
+        }
+    }
+
+    #[test]
+    fn lines_are_split_cut_and_counted_and_the_last_needs_no_end() {
+        let heard = Arc::new(Heard::default());
+        let said = Said::new(Arc::clone(&heard) as Arc<dyn Log>);
+        let (out, err) = (said.stream(LogStream::Stdout), said.stream(LogStream::Stderr));
+        out.0.write(b"one\ntw");
+        err.0.write(b"error\n\n");
+        out.0.write(b"o\n");
+        out.0.write(&[b'l'; 10_000]);
+        out.0.write(b"\nthe end \xff");
+        drop((out, err));
+        let lines = heard.0.lock().expect("not poisoned").clone();
+        let long = format!("stdout {}", "l".repeat(LINE_BYTES_MAX));
+        assert_eq!(lines, ["stdout one", "stderr error", "stderr ", "stdout two", &long, "stdout the end \u{fffd}"]);
+    }
+
+    #[test]
+    fn a_flood_ends() {
+        let heard = Arc::new(Heard::default());
+        let out = Said::new(Arc::clone(&heard) as Arc<dyn Log>).stream(LogStream::Stdout);
+        for _ in 0..100_000 {
+            out.0.write(b"\n");
+        }
+        let lines = heard.0.lock().expect("not poisoned");
+        assert_eq!(lines.len(), CALL_BYTES_MAX / 32);
+        assert!(lines.last().is_some_and(|line| line.contains("dropped")));
+    }
+}

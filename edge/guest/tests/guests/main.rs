@@ -1,0 +1,12 @@
+//! Every guest of `tests/guests` on a real runtime, with real doors: each ends as the contract says, and its neighbours do
+//! not notice.
+
+#[path = "../../../../tests/guests/make.rs"]
+mod guests;
+mod harness;
+
+mod account;
+mod bodies;
+mod doors;
+mod hostile;
+mod shares;
