@@ -6,5 +6,12 @@
 //! It must never hold a publisher's or an offline key.
 
 pub mod blobs;
+pub mod catalog;
 pub mod config;
+pub mod denied;
+mod director;
 pub mod heads;
+mod job;
+pub mod signer;
+mod uploads;
+mod view;
