@@ -10,3 +10,4 @@ pub mod fault;
 pub mod forward;
 pub mod request;
 pub mod routes;
+pub mod way;
