@@ -1,0 +1,207 @@
+//! One request and its response: on a kept connection or a new one, within its times, with each failure named after the
+//! side it belongs to.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eyot_plan::body::Body;
+use eyot_plan::fault::{Code, Fault};
+use eyot_plan::way::Way;
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::Fetch;
+use crate::answer::Answer;
+use crate::connection::{Connection, Lease};
+use crate::dial::dial;
+use crate::head;
+use crate::key::{Destination, Key};
+use crate::pool::Kept;
+use crate::upload::{CutOnDrop, Standing, Upload, UploadBody};
+
+/// The longest any time may be set to.
+const TIME_MS_MAX: u64 = 24 * 3600 * 1000;
+
+/// What one exchange has to know all along.
+struct Exchange<'a> {
+    fetch: &'a Fetch,
+    way: &'a Way,
+    to: Destination,
+    key: Key,
+    upload: Arc<Upload>,
+    is_replayable: bool,
+    total_at: Instant,
+}
+
+/// Why an attempt on a kept connection failed.
+enum Failed {
+    /// The connection was no longer there; the request may be sent again, with this body.
+    Stale(UploadBody),
+    /// For good.
+    Good(Fault),
+}
+
+pub(crate) async fn run(fetch: &Fetch, way: &Way, request: Request<Body>) -> Result<Response<Body>, Fault> {
+    let total_at = Instant::now() + millis(way.timeouts.total_ms);
+    let to = Destination::of(request.uri())?;
+    let key = Key::of(way, &to);
+    let (parts, body, length) = head::outgoing(request)?;
+    let is_replayable = http_body::Body::is_end_stream(&body) && head::is_idempotent(&parts.method);
+    let (body, upload) = UploadBody::new(body, length);
+    let cut = CutOnDrop(Arc::clone(&upload));
+    let exchange = Exchange { fetch, way, to, key, upload, is_replayable, total_at };
+    let bodiless = parts.method == Method::HEAD;
+    let (lease, mut response) = exchange.run(parts, body).await?;
+    head::incoming(&mut response)?;
+    let bodiless = bodiless || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status());
+    let between = millis(way.timeouts.between_bytes_ms);
+    let pool = Arc::clone(&fetch.pool);
+    let lease = (exchange.key, lease);
+    Ok(response.map(|incoming| {
+        // A body where there can be none is not read: its connection or stream ends here.
+        let must_end = bodiless && !http_body::Body::is_end_stream(&incoming);
+        let answer = Answer::new(incoming, lease, pool, cut, (between, total_at));
+        if must_end { eyot_plan::body::empty() } else { answer.boxed_unsync() }
+    }))
+}
+
+impl Exchange<'_> {
+    async fn run(&self, parts: Parts, body: UploadBody) -> Result<(Lease, Response<Incoming>), Fault> {
+        let until = (Instant::now() + millis(self.way.timeouts.connect_ms)).min(self.total_at);
+        let kept = match self.fetch.pool.take(&self.key) {
+            Kept::Lease(lease) => Some(lease),
+            Kept::Full(h2) => timeout_at(until, h2.lease_in_time()).await.map_err(|_| late("for a stream"))?,
+            Kept::Nothing => None,
+        };
+        let Some(lease) = kept else { return self.on_a_new_one(parts, body).await };
+        match self.attempt(lease, parts.clone(), body).await {
+            Ok(answered) => Ok(answered),
+            Err(Failed::Stale(body)) => self.on_a_new_one(parts, body).await,
+            Err(Failed::Good(fault)) => Err(fault),
+        }
+    }
+
+    async fn on_a_new_one(&self, parts: Parts, body: UploadBody) -> Result<(Lease, Response<Incoming>), Fault> {
+        let lease = self.connect().await?;
+        self.attempt(lease, parts, body).await.map_err(|failed| match failed {
+            Failed::Good(fault) => fault,
+            Failed::Stale(_) => Fault::new(Code::UpstreamBadResponse).because("the connection closed at once"),
+        })
+    }
+
+    /// A new connection, within the time for it.
+    async fn connect(&self) -> Result<Lease, Fault> {
+        let until = (Instant::now() + millis(self.way.timeouts.connect_ms)).min(self.total_at);
+        let (fetch, app) = (self.fetch, self.way.app.as_str());
+        let (place, dialling) = fetch.room.enter(app, until, |app| fetch.pool.shed(app)).await?;
+        let open = async {
+            let stream = dial(&fetch.out, self.way, &self.to).await?;
+            Connection::open(stream, place, fetch.pool.streams_max).await
+        };
+        let connection = timeout_at(until, open).await.map_err(|_| late("to connect"))??;
+        drop(dialling);
+        match connection {
+            Connection::H1(h1) => Ok(Lease::H1(h1)),
+            Connection::H2(h2) => {
+                let lease = h2.lease().ok_or_else(|| Fault::new(Code::UpstreamBadResponse).because("no stream"))?;
+                fetch.pool.share(self.key.clone(), &h2);
+                Ok(lease)
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        mut lease: Lease,
+        parts: Parts,
+        body: UploadBody,
+    ) -> Result<(Lease, Response<Incoming>), Failed> {
+        let parts = lease.shape(parts, &self.to).map_err(Failed::Good)?;
+        let sent = self.in_time(lease.send(Request::from_parts(parts, body))).await;
+        let mut error = match sent.map_err(Failed::Good)? {
+            Ok(response) => return Ok((lease, response)),
+            Err(error) => error,
+        };
+        if let Some(request) = error.take_message() {
+            // It never left: it may be sent again whatever it is.
+            return Err(Failed::Stale(request.into_body()));
+        }
+        let error = error.into_error();
+        if self.is_replayable && lease.is_untouched() && is_gone(&error) {
+            let (body, _) = UploadBody::new(eyot_plan::body::empty(), None);
+            return Err(Failed::Stale(body));
+        }
+        Err(Failed::Good(fault_of(&error, &self.upload)))
+    }
+
+    /// Waits for the head: the upstream gets `between_bytes_ms` to take each piece of the request, and `first_byte_ms`
+    /// from its end. Time in which the request's own source is slow is not the upstream's.
+    async fn in_time<F: Future>(&self, head: F) -> Result<F::Output, Fault> {
+        let first_byte = millis(self.way.timeouts.first_byte_ms);
+        let between = millis(self.way.timeouts.between_bytes_ms);
+        let mut head = std::pin::pin!(head);
+        loop {
+            let now = Instant::now();
+            let due = match self.upload.standing() {
+                Standing::Ended(at) => at + first_byte,
+                Standing::Source => now + between,
+                Standing::Upstream(at) => at + between,
+            };
+            let due = due.min(self.total_at);
+            if due <= now {
+                return Err(self.upload.fault().unwrap_or_else(|| late("for the response's head")));
+            }
+            tokio::select! {
+                biased;
+                head = &mut head => return Ok(head),
+                () = self.upload.ended() => {}
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+}
+
+/// Whether the error says that the connection, and not the exchange, has ended.
+fn is_gone(error: &hyper::Error) -> bool {
+    if error.is_closed() || error.is_canceled() || error.is_incomplete_message() {
+        return true;
+    }
+    let Some(source) = error.source() else { return false };
+    if let Some(h2) = source.downcast_ref::<h2::Error>() {
+        return h2.is_go_away() || h2.is_io() || h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+    }
+    let closing = [
+        std::io::ErrorKind::BrokenPipe,
+        std::io::ErrorKind::ConnectionAborted,
+        std::io::ErrorKind::ConnectionReset,
+        std::io::ErrorKind::NotConnected,
+        std::io::ErrorKind::UnexpectedEof,
+    ];
+    source.downcast_ref::<std::io::Error>().is_some_and(|io| closing.contains(&io.kind()))
+}
+
+/// The fault that an error of the connection stands for: the request body's own, if it had one.
+pub(crate) fn fault_of(error: &hyper::Error, upload: &Upload) -> Fault {
+    if let Some(fault) = upload.fault() {
+        return fault;
+    }
+    let mut cause = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        cause = format!("{cause}: {inner}");
+        source = inner.source();
+    }
+    Fault::new(Code::UpstreamBadResponse).because(cause)
+}
+
+fn late(what: &str) -> Fault {
+    Fault::new(Code::UpstreamTimeout).because(format_args!("it took too long {what}"))
+}
+
+fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms.min(TIME_MS_MAX))
+}

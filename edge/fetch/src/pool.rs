@@ -1,0 +1,168 @@
+//! Kept connections, by key. What does not fit is closed; what stays idle too long is closed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::connection::{H1, H2, Lease};
+use crate::key::Key;
+
+/// HTTP/2 connections kept for one key at most.
+const H2_PER_KEY_MAX: usize = 4;
+/// How long an HTTP/1.1 connection gets to finish its last exchange before it is closed instead of kept.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// The kept connections.
+pub(crate) struct Pool {
+    shelves: Mutex<Shelves>,
+    idle: Duration,
+    per_key_max: usize,
+    all_max: usize,
+    pub(crate) streams_max: usize,
+}
+
+#[derive(Default)]
+struct Shelves {
+    by_key: HashMap<Key, Shelf>,
+    /// Whether a task sweeps.
+    is_swept: bool,
+}
+
+#[derive(Default)]
+struct Shelf {
+    /// Ready for a request, the longest idle first.
+    h1: Vec<(H1, Instant)>,
+    h2: Vec<Arc<H2>>,
+}
+
+/// What the pool has for a request.
+pub(crate) enum Kept {
+    /// All HTTP/2 connections there may be are full; this one is as good as any.
+    Full(Arc<H2>),
+    /// This.
+    Lease(Lease),
+    /// Nothing.
+    Nothing,
+}
+
+impl Pool {
+    pub(crate) fn new(idle: Duration, per_key_max: usize, all_max: usize, streams_max: usize) -> Self {
+        Self { shelves: Mutex::default(), idle, per_key_max, all_max, streams_max: streams_max.max(1) }
+    }
+
+    fn shelves(&self) -> MutexGuard<'_, Shelves> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection for `key` that is not known to be closed.
+    pub(crate) fn take(&self, key: &Key) -> Kept {
+        let mut shelves = self.shelves();
+        let Some(shelf) = shelves.by_key.get_mut(key) else { return Kept::Nothing };
+        shelf.h2.retain(|h2| !h2.is_closed());
+        if let Some(lease) = shelf.h2.iter().find_map(H2::lease) {
+            return Kept::Lease(lease);
+        }
+        while let Some((h1, since)) = shelf.h1.pop() {
+            if !h1.is_closed() && since.elapsed() < self.idle {
+                return Kept::Lease(Lease::H1(h1));
+            }
+        }
+        match shelf.h2.last() {
+            Some(h2) if shelf.h2.len() >= H2_PER_KEY_MAX => Kept::Full(Arc::clone(h2)),
+            _ => Kept::Nothing,
+        }
+    }
+
+    /// Takes back what a lease held, once its response is over.
+    pub(crate) fn give(self: &Arc<Self>, key: Key, lease: Lease) {
+        match lease {
+            Lease::H2(h2, permit) => {
+                h2.touch();
+                drop(permit);
+            }
+            Lease::H1(mut h1) => {
+                let (pool, Ok(runtime)) = (Arc::clone(self), tokio::runtime::Handle::try_current()) else { return };
+                runtime.spawn(async move {
+                    if timeout(SETTLE, h1.is_ready()).await == Ok(true) {
+                        pool.shelve(key, |shelf, per_key_max| {
+                            if shelf.h1.len() < per_key_max {
+                                shelf.h1.push((h1, Instant::now()));
+                            }
+                        });
+                    }
+                });
+            }
+        }
+    }
+
+    /// Lets later requests use a new HTTP/2 connection too.
+    pub(crate) fn share(self: &Arc<Self>, key: Key, h2: &Arc<H2>) {
+        let h2 = Arc::clone(h2);
+        self.shelve(key, |shelf, per_key_max| {
+            if shelf.h2.len() < H2_PER_KEY_MAX.min(per_key_max) {
+                shelf.h2.push(h2);
+            }
+        });
+    }
+
+    fn shelve(self: &Arc<Self>, key: Key, put: impl FnOnce(&mut Shelf, usize)) {
+        let mut shelves = self.shelves();
+        if shelves.count() >= self.all_max {
+            return;
+        }
+        put(shelves.by_key.entry(key).or_default(), self.per_key_max);
+        if !shelves.is_swept {
+            shelves.is_swept = true;
+            tokio::spawn(sweep(Arc::downgrade(self), self.idle / 2));
+        }
+    }
+
+    /// Closes an idle connection of `app`, or of any.
+    pub(crate) fn shed(&self, app: Option<&str>) {
+        let mut shelves = self.shelves();
+        let of_app = shelves.by_key.iter_mut().filter(|(key, _)| app.is_none_or(|app| *key.app == *app));
+        for (_, shelf) in of_app {
+            if !shelf.h1.is_empty() {
+                shelf.h1.remove(0);
+                return;
+            }
+            if let Some(at) = shelf.h2.iter().position(|h2| h2.is_unused()) {
+                shelf.h2.swap_remove(at);
+                return;
+            }
+        }
+    }
+
+    /// How many connections are kept that carry nothing.
+    pub(crate) fn idle(&self) -> usize {
+        let shelves = self.shelves();
+        let idle = |shelf: &Shelf| shelf.h1.len() + shelf.h2.iter().filter(|h2| h2.is_unused()).count();
+        shelves.by_key.values().map(idle).sum()
+    }
+}
+
+impl Shelves {
+    fn count(&self) -> usize {
+        self.by_key.values().map(|shelf| shelf.h1.len() + shelf.h2.len()).sum()
+    }
+}
+
+/// Closes what is idle too long, until nothing is kept.
+async fn sweep(pool: std::sync::Weak<Pool>, every: Duration) {
+    loop {
+        sleep(every.max(Duration::from_millis(10))).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut shelves = pool.shelves();
+        shelves.by_key.retain(|_, shelf| {
+            shelf.h1.retain(|(h1, since)| !h1.is_closed() && since.elapsed() < pool.idle);
+            shelf.h2.retain(|h2| !h2.is_closed() && !h2.is_idle_for(pool.idle));
+            !shelf.h1.is_empty() || !shelf.h2.is_empty()
+        });
+        if shelves.by_key.is_empty() {
+            shelves.is_swept = false;
+            return;
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! How many connections there may be: in all, and of one app, so that no app takes the room of another.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eyot_plan::fault::{Code, Fault};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+/// Connections of one app that are being made at once at most: a name that never resolves holds one of these.
+const DIALS_MAX: usize = 64;
+/// Apps that are remembered before those without connections are forgotten.
+const APPS_MAX: usize = 1024;
+
+/// The room of all connections.
+pub(crate) struct Room {
+    all: Arc<Semaphore>,
+    apps: Mutex<HashMap<Box<str>, App>>,
+    per_app_max: usize,
+}
+
+#[derive(Clone)]
+struct App {
+    connections: Arc<Semaphore>,
+    dials: Arc<Semaphore>,
+}
+
+/// The place of one connection, from before its name is resolved until it is closed.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _app: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+/// The right to be making a connection.
+pub(crate) struct Dialling {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    pub(crate) fn new(per_app_max: usize, all_max: usize) -> Self {
+        let all = Arc::new(Semaphore::new(all_max.min(Semaphore::MAX_PERMITS)));
+        Self { all, apps: Mutex::default(), per_app_max: per_app_max.min(Semaphore::MAX_PERMITS) }
+    }
+
+    /// A place for a connection of `app`. `shed` is called when there is none: it may close an idle connection of the
+    /// app named, or of any.
+    ///
+    /// # Errors
+    /// `allowance_spent` if the app has no place by `until`, `overloaded` if nobody has.
+    pub(crate) async fn enter(
+        &self,
+        app: &str,
+        until: Instant,
+        shed: impl Fn(Option<&str>),
+    ) -> Result<(Place, Dialling), Fault> {
+        let of_app = self.app(app);
+        if of_app.connections.available_permits() == 0 {
+            shed(Some(app));
+        }
+        let spent = || Fault::new(Code::AllowanceSpent).because("the app has no connection left");
+        let connection = permit(of_app.connections, until).await.ok_or_else(spent)?;
+        let dialling = permit(of_app.dials, until).await.ok_or_else(spent)?;
+        if self.all.available_permits() == 0 {
+            shed(None);
+        }
+        let full = || Fault::new(Code::Overloaded).because("the node has no connection left");
+        let all = permit(Arc::clone(&self.all), until).await.ok_or_else(full)?;
+        Ok((Place { _app: connection, _all: all }, Dialling { _permit: dialling }))
+    }
+
+    fn app(&self, app: &str) -> App {
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = apps.get(app) {
+            return known.clone();
+        }
+        if apps.len() >= APPS_MAX {
+            // A permit holds its semaphore: one that nobody else holds is wholly free.
+            apps.retain(|_, app| Arc::strong_count(&app.connections) > 1);
+        }
+        let new =
+            App { connections: Arc::new(Semaphore::new(self.per_app_max)), dials: Arc::new(Semaphore::new(DIALS_MAX)) };
+        apps.insert(app.into(), new.clone());
+        new
+    }
+}
+
+async fn permit(semaphore: Arc<Semaphore>, until: Instant) -> Option<OwnedSemaphorePermit> {
+    timeout_at(until, semaphore.acquire_owned()).await.ok()?.ok()
+}
