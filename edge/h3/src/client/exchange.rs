@@ -7,6 +7,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Body;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Inner;
@@ -61,18 +62,21 @@ async fn open(shared: &Shared) -> Result<(quinn::SendStream, quinn::RecvStream),
     let mut goaway = shared.goaway_in.subscribe();
     tokio::select! {
         biased;
-        _ = goaway.wait_for(Option::is_some) => Err(Error::Refused),
+        () = told(&mut goaway) => Err(Error::Refused),
         streams = shared.quinn.open_bi() => streams.map_err(|error| shared.error(error)),
     }
+}
+
+/// Resolves when the server says that it goes away.
+async fn told(goaway: &mut watch::Receiver<Option<u64>>) {
+    let _ = goaway.wait_for(Option::is_some).await;
 }
 
 /// Resolves when the server says that it does not process the request `id`.
 async fn refused(shared: &Shared, id: u64) -> Error {
     let mut goaway = shared.goaway_in.subscribe();
-    match goaway.wait_for(|goaway| goaway.is_some_and(|refused| id >= refused)).await {
-        Ok(_) => Error::Refused,
-        Err(_) => std::future::pending().await,
-    }
+    let told = goaway.wait_for(|goaway| goaway.is_some_and(|refused| id >= refused)).await.is_ok();
+    if told { Error::Refused } else { std::future::pending().await }
 }
 
 /// The head of the final response.
