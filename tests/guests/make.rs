@@ -8,13 +8,13 @@ use std::process::Command;
 
 /// The component of a guest: a file of `src/bin` or `wat`.
 #[allow(dead_code, reason = "a test takes the bytes or the path")]
-pub fn wasm(name: &str) -> Vec<u8> {
+pub(crate) fn wasm(name: &str) -> Vec<u8> {
     let path = path(name);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Where the component of a guest is.
-pub fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     folder().join(format!("{name}.wasm"))
 }
 

@@ -169,6 +169,12 @@ impl Account {
         self.story().ended.get_or_insert(how);
     }
 
+    /// Whether what it wrote can be trusted to be what it meant: it has neither failed nor is it about to be ended.
+    pub(crate) fn failed(&self) -> Option<Fault> {
+        let story = self.story();
+        story.ended.clone().and_then(Result::err).or_else(|| story.cut.clone())
+    }
+
     /// How it ended, if it has.
     pub(crate) fn ended(&self) -> Option<Result<(), Fault>> {
         self.story().ended.clone()

@@ -83,10 +83,13 @@ impl Answer {
             Some(Err(_)) => Some(Err(self.unfinished())),
             None => self.close().err().map(Err),
         };
-        if let None | Some(Err(_)) = polled {
-            self.rest = None;
-            self.guest = None;
+        match &polled {
+            Some(Ok(_)) => return Poll::Ready(polled),
+            Some(Err(_)) => self.guest = None,
+            // All of the answer is out. What the guest still does, it does within the same budget.
+            None => self.guest.take().map_or((), AbortOnDrop::release),
         }
+        self.rest = None;
         Poll::Ready(polled)
     }
 
@@ -107,12 +110,15 @@ impl Answer {
 
     /// The guest's side is closed: well, only if the guest did not fail and wrote what it had announced.
     fn close(&self) -> Result<(), Fault> {
-        self.account.ended().unwrap_or(Ok(()))?;
-        if self.length.unwrap_or(0) > 0 { Err(self.unfinished()) } else { Ok(()) }
+        match self.account.failed() {
+            Some(fault) => Err(fault),
+            None if self.length.unwrap_or(0) > 0 => Err(self.unfinished()),
+            None => Ok(()),
+        }
     }
 
     fn unfinished(&self) -> Fault {
-        let ended = self.account.ended().and_then(Result::err).or_else(|| self.account.blamed());
+        let ended = self.account.failed().or_else(|| self.account.blamed());
         ended.unwrap_or_else(|| Fault::new(Code::FunctionTrapped).because("it left its body unfinished"))
     }
 }
@@ -145,10 +151,23 @@ impl Body for Answer {
 }
 
 /// A task that ends with its owner.
-pub(crate) struct AbortOnDrop(pub(crate) AbortHandle);
+pub(crate) struct AbortOnDrop(Option<AbortHandle>);
+
+impl AbortOnDrop {
+    pub(crate) fn new(task: AbortHandle) -> Self {
+        Self(Some(task))
+    }
+
+    /// Lets the task go on by itself.
+    pub(crate) fn release(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }

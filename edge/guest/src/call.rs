@@ -1,5 +1,6 @@
 //! One call of a function: what it is given, and what it spends.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,7 +29,7 @@ pub struct Call {
 }
 
 /// A function of a release, as far as running it goes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Function {
     /// Its app.
     pub app: Name,
@@ -42,6 +43,15 @@ pub struct Function {
     pub limits: Limits,
     /// Its environment.
     pub env: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Function {
+    /// The environment shows its names only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let env: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        let Self { app, name, release, code, limits, env: _ } = self;
+        write!(f, "Function({app}/{release} {name}, {code}, {limits:?}, {env:?})")
+    }
 }
 
 /// What is left of a budget. In the extensions of every request a function sends.

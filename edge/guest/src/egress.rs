@@ -68,9 +68,10 @@ impl WasiHttpHooks for Egress {
         request.extensions_mut().insert(account.remaining());
         let io = self.io.clone();
         let fetching = io.spawn(self.fetch.fetch(request, timeouts(options)));
+        let cancel = AbortOnDrop::new(fetching.abort_handle());
         let beside = Arc::clone(&account);
         let work = async move {
-            let _cancel = AbortOnDrop(fetching.abort_handle());
+            let _cancel = cancel;
             let response = match fetching.await {
                 Ok(fetched) => fetched.map_err(|fault| blame::wasi_error(&fault))?,
                 Err(_) => return Err(WasiError::InternalError(None)),

@@ -16,8 +16,6 @@ const TABLES_MAX: u32 = 8;
 const CORE_INSTANCES_MAX: u32 = 64;
 /// Elements of one table.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 65_536;
-/// More slots than these would not fit into the address space.
-const SLOTS_MAX: u32 = 8192;
 /// How often a running guest is looked at.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -46,7 +44,7 @@ pub(crate) fn compiling() -> Result<Engine, Error> {
 
 /// The engine that runs, with a pool for `settings.slots` calls at once.
 pub(crate) fn running(settings: &Settings) -> Result<Engine, Error> {
-    let slots = settings.slots.clamp(1, SLOTS_MAX);
+    let slots = settings.slots();
     let memory_bytes_max = usize::try_from(settings.memory_bytes_max).unwrap_or(usize::MAX).clamp(64 << 10, 4 << 30);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)

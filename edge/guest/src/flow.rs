@@ -99,7 +99,7 @@ pub(crate) async fn open(body: eyot_plan::body::Body, io: &Handle, account: &Arc
     };
     let rest = rest.map(|inlet| {
         let (sender, receiver) = mpsc::channel(PIECES_MAX);
-        (receiver, AbortOnDrop(io.spawn(inlet.run(sender)).abort_handle()))
+        (receiver, AbortOnDrop::new(io.spawn(inlet.run(sender)).abort_handle()))
     });
     Flow { first, rest, account: Arc::clone(account), kind }
 }
@@ -205,7 +205,7 @@ impl Body for Outgoing {
         let unfinished = || Fault::new(Code::FunctionTrapped).because("it left the body of its request unfinished");
         Poll::Ready(match polled {
             Some(frame) => Some(frame.map_err(|_| unfinished())),
-            None => self.account.ended().and_then(Result::err).map(Err),
+            None => self.account.failed().map(Err),
         })
     }
 }

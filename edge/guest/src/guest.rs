@@ -100,7 +100,8 @@ pub(crate) async fn run(code: Arc<Code>, state: State, request: Request<Flow>, a
         Ok(()) => Ok(()),
         Err(error) => blame::ended(&error, &account),
     };
-    account.end(how.and_then(|()| account.spent_under_way().map_or(Ok(()), Err)));
+    let late = || account.is_cut().or_else(|| account.spent_under_way());
+    account.end(how.and_then(|()| late().map_or(Ok(()), Err)));
     drop(store);
 }
 

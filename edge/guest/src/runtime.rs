@@ -61,7 +61,7 @@ impl Runtime {
         let ticker = Ticker::start(&engine)?;
         Ok(Self(Arc::new(Inner {
             codes: Codes::new(engine, artefacts, settings.code_bytes_max)?,
-            slots: Slots::new(settings.slots.max(1), settings.queued_max, settings.queue_wait_ms),
+            slots: Slots::new(settings.slots(), settings.queued_max, settings.queue_wait_ms),
             threads,
             memory_bytes_max: settings.memory_bytes_max,
             _ticker: ticker,
@@ -77,7 +77,7 @@ impl Runtime {
         }
         let share = call.doors.share.enter().await?;
         let code = self.0.codes.get(call.function.code).await.map_err(|error| {
-            tracing::error!(app = %call.function.app, function = %call.function.name, %error, "no code");
+            tracing::error!(id = call.request_id, app = %call.function.app, function = %call.function.name, %error, "no code");
             Fault::new(FaultCode::NotReady).because(error)
         })?;
         let slot = self.0.slots.take().await?;
@@ -96,7 +96,7 @@ impl Runtime {
         let (caller, answer) = oneshot::channel();
         let (handle, turn) = self.place(wasm);
         let charged = Charged::new(guest, account, method, caller, turn, (slot, share));
-        let guest = AbortOnDrop(handle.spawn(charged).abort_handle());
+        let guest = AbortOnDrop::new(handle.spawn(charged).abort_handle());
         match answer.await {
             Ok(delivery) => delivery.map(|response| response.map(|body| body.hold(guest).boxed_unsync())),
             Err(_) => Err(Fault::new(FaultCode::NotReady).because("the guest threads have stopped")),
@@ -120,7 +120,7 @@ impl Runtime {
         let (handle, turn) = self.place(wasm);
         let held = (slot, Box::new(()) as Box<dyn Send>);
         let charged = Charged::new(guest, Arc::clone(&account), http::Method::GET, caller, turn, held);
-        let guest = AbortOnDrop(handle.spawn(charged).abort_handle());
+        let guest = AbortOnDrop::new(handle.spawn(charged).abort_handle());
         let answered = answer.await;
         drop(guest);
         match (account.ended(), answered) {

@@ -2,8 +2,9 @@
 //! packet. A function stays on one thread, where its memory images are warm; if that is busy, it has a second choice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use eyot_bundle::digest::Digest;
 use tokio::runtime::{Builder, Handle};
@@ -13,6 +14,8 @@ use crate::settings::Error;
 
 /// How many more ready guests than the second choice the first may have.
 const LEAD_MAX: usize = 2;
+/// A guest that runs for longer without giving way is in something that cannot be interrupted, in microseconds.
+const STUCK_US: u64 = 4_000;
 
 /// All guest threads.
 pub(crate) struct Threads(Vec<Thread>);
@@ -20,10 +23,38 @@ pub(crate) struct Threads(Vec<Thread>);
 /// One guest thread; it ends when this is dropped, and its guests with it.
 struct Thread {
     handle: Handle,
-    /// Guests that could run now: not yet begun, running, or having given way.
-    ready: Arc<AtomicUsize>,
+    load: Arc<Load>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// How busy a thread is.
+struct Load {
+    /// Guests that could run now: not yet begun, running, or having given way.
+    ready: AtomicUsize,
+    /// When the guest that runs began to, in microseconds after `epoch`; 0: none runs.
+    running_since_us: AtomicU64,
+    epoch: Instant,
+}
+
+impl Load {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { ready: AtomicUsize::new(0), running_since_us: AtomicU64::new(0), epoch: Instant::now() })
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn ready(&self) -> usize {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether its guest has not given way for long.
+    fn is_stuck(&self) -> bool {
+        let since = self.running_since_us.load(Ordering::Relaxed);
+        since != 0 && self.now_us().saturating_sub(since) > STUCK_US
+    }
 }
 
 impl Threads {
@@ -42,9 +73,10 @@ impl Threads {
         let first = word(0) % count;
         let second = if count > 1 { (first + 1 + word(2) % (count - 1)) % count } else { first };
         let (first, second) = (&self.0[first], &self.0[second]);
-        let lead = first.ready.load(Ordering::Relaxed).saturating_sub(second.ready.load(Ordering::Relaxed));
-        let thread = if lead > LEAD_MAX { second } else { first };
-        (thread.handle.clone(), Turn::wait(Arc::clone(&thread.ready)))
+        let lead = first.load.ready().saturating_sub(second.load.ready());
+        let away = lead > LEAD_MAX || (first.load.is_stuck() && !second.load.is_stuck());
+        let thread = if away { second } else { first };
+        (thread.handle.clone(), Turn::wait(Arc::clone(&thread.load)))
     }
 }
 
@@ -58,7 +90,7 @@ impl Thread {
             let _ = runtime.block_on(stopped);
         };
         let thread = std::thread::Builder::new().name(format!("eyot-guest-{index}")).spawn(run).map_err(refuse)?;
-        Ok(Self { handle, ready: Arc::default(), stop: Some(stop), thread: Some(thread) })
+        Ok(Self { handle, load: Load::new(), stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -73,39 +105,47 @@ impl Drop for Thread {
 
 /// A guest's place among the ready ones of its thread.
 pub(crate) struct Turn {
-    ready: Arc<AtomicUsize>,
+    load: Arc<Load>,
     counted: bool,
 }
 
 impl Turn {
-    fn wait(ready: Arc<AtomicUsize>) -> Self {
-        ready.fetch_add(1, Ordering::Relaxed);
-        Self { ready, counted: true }
+    fn wait(load: Arc<Load>) -> Self {
+        load.ready.fetch_add(1, Ordering::Relaxed);
+        Self { load, counted: true }
     }
 
     /// For a guest that runs where it was called.
     pub(crate) fn here() -> Self {
-        Self::wait(Arc::default())
+        Self::wait(Load::new())
     }
 
     /// It runs.
     pub(crate) fn begins(&mut self) {
         if !std::mem::replace(&mut self.counted, true) {
-            self.ready.fetch_add(1, Ordering::Relaxed);
+            self.load.ready.fetch_add(1, Ordering::Relaxed);
         }
+        self.load.running_since_us.store(self.load.now_us(), Ordering::Relaxed);
     }
 
     /// It stopped running; `gave_way`: it could go on.
     pub(crate) fn ends(&mut self, gave_way: bool) {
-        if !gave_way && std::mem::replace(&mut self.counted, false) {
-            self.ready.fetch_sub(1, Ordering::Relaxed);
+        self.load.running_since_us.store(0, Ordering::Relaxed);
+        if !gave_way {
+            self.leave();
+        }
+    }
+
+    fn leave(&mut self) {
+        if std::mem::replace(&mut self.counted, false) {
+            self.load.ready.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.ends(false);
+        self.leave();
     }
 }
 
@@ -121,11 +161,18 @@ mod tests {
         for _ in 0..20 {
             turns.push(threads.pick(code).1);
         }
-        let mut ready: Vec<_> = threads.0.iter().map(|thread| thread.ready.load(Ordering::Relaxed)).collect();
+        let mut ready: Vec<_> = threads.0.iter().map(|thread| thread.load.ready()).collect();
         ready.sort_unstable();
         assert_eq!((ready[0], ready[1], ready[2] + ready[3]), (0, 0, 20));
         assert!(ready[3] - ready[2] <= LEAD_MAX + 1);
         drop(turns);
-        assert!(threads.0.iter().all(|thread| thread.ready.load(Ordering::Relaxed) == 0));
+        let first = threads.pick(code).1;
+        first.load.running_since_us.store(1, Ordering::Relaxed);
+        while !first.load.is_stuck() {
+            std::hint::spin_loop();
+        }
+        assert!(!Arc::ptr_eq(&first.load, &threads.pick(code).1.load), "what is stuck is avoided");
+        drop(first);
+        assert!(threads.0.iter().all(|thread| thread.load.ready() == 0));
     }
 }

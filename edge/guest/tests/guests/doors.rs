@@ -117,3 +117,20 @@ async fn a_call_for_another_gets_no_more_than_that_has_left() {
     let remaining = Some(Remaining { cpu_us: 2_000_000, subrequests: 3 });
     assert_eq!(ask.remaining(remaining).send().await.expect("an answer").text(), "3");
 }
+
+#[tokio::test]
+async fn a_fetch_that_the_guest_drops_is_cancelled() {
+    // `many-fetches` is cut off at its first refusal, while nothing else is under way; here the guest is ended instead.
+    let (sender, mut under_way) = tokio::sync::mpsc::unbounded_channel::<()>();
+    let out = Out::new(move |_| {
+        let sender = sender.clone();
+        Box::pin(async move {
+            let _open = sender;
+            std::future::pending().await
+        })
+    });
+    let call = Ask::new("fetch").field("x-url", "http://up.example/").fetch(out).begin();
+    let left = tokio::time::timeout(std::time::Duration::from_millis(50), call).await;
+    assert!(left.is_err(), "it still waited");
+    assert!(under_way.recv().await.is_none(), "both ends are gone");
+}

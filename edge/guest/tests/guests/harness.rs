@@ -1,7 +1,7 @@
 //! What the tests stand on: one runtime for all of them, doors that can be watched, and calls in a line.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use crate::guests;
 /// The key of the tests' artefacts.
 const KEY: [u8; 32] = [7; 32];
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         slots: 64,
         threads: 2,
@@ -42,13 +42,13 @@ fn compiled() -> PathBuf {
 }
 
 /// The runtime that most tests share.
-pub fn runtime() -> &'static Runtime {
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new(settings()).expect("a runtime"))
 }
 
 /// The digest of a guest, which is compiled if it was not.
-pub fn code(name: &str) -> Digest {
+pub(crate) fn code(name: &str) -> Digest {
     static COMPILING: Mutex<()> = Mutex::new(());
     let wasm = guests::wasm(name);
     let digest = Digest::of(&wasm);
@@ -62,15 +62,17 @@ pub fn code(name: &str) -> Digest {
 
 /// The app's share, watched.
 #[derive(Default)]
-pub struct Share {
-    pub memory_bytes: AtomicI64,
-    pub memory_bytes_max: Option<i64>,
-    pub cpu_us: AtomicU64,
-    pub inside: Arc<watch::Sender<usize>>,
+pub(crate) struct Share {
+    pub(crate) memory_bytes: AtomicI64,
+    pub(crate) memory_bytes_max: Option<i64>,
+    pub(crate) cpu_us: AtomicU64,
+    /// The thread that was last charged.
+    pub(crate) thread: AtomicI32,
+    pub(crate) inside: Arc<watch::Sender<usize>>,
 }
 
 /// Waiting until no call is inside any more: its guest is gone and all of it is charged.
-pub trait Settled {
+pub(crate) trait Settled {
     fn settled(&self) -> impl Future<Output = ()>;
 }
 
@@ -107,6 +109,7 @@ impl Limit for Share {
 
     fn cpu(&self, us: u64) -> bool {
         self.cpu_us.fetch_add(us, Ordering::SeqCst);
+        self.thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::SeqCst);
         true
     }
 
@@ -119,7 +122,7 @@ impl Limit for Share {
 
 /// The log, kept.
 #[derive(Default)]
-pub struct Lines(pub Mutex<Vec<(LogStream, String)>>);
+pub(crate) struct Lines(pub(crate) Mutex<Vec<(LogStream, String)>>);
 
 impl Log for Lines {
     fn line(&self, stream: LogStream, text: &str) {
@@ -128,15 +131,15 @@ impl Log for Lines {
 }
 
 /// The way out, as a test says.
-pub struct Out(pub Box<dyn Fn(Request<Body>) -> Fetching + Send + Sync>);
+pub(crate) struct Out(Box<dyn Fn(Request<Body>) -> Fetching + Send + Sync>);
 
 impl Out {
-    pub fn new(out: impl Fn(Request<Body>) -> Fetching + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(out: impl Fn(Request<Body>) -> Fetching + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self(Box::new(out)))
     }
 
     /// Every request is answered with this text.
-    pub fn text(text: &'static str) -> Arc<Self> {
+    pub(crate) fn text(text: &'static str) -> Arc<Self> {
         Self::new(move |_| Box::pin(async move { Ok(Response::new(body::full(text))) }))
     }
 }
@@ -148,25 +151,25 @@ impl Fetch for Out {
 }
 
 /// A call in a line: `Ask::new("spin").limits(|limits| limits.cpu_us = 20_000).send().await`.
-pub struct Ask {
+pub(crate) struct Ask {
     runtime: Runtime,
     name: String,
     request: Request<Body>,
     limits: Limits,
     env: Vec<(String, String)>,
     remaining: Option<Remaining>,
-    pub meter: Arc<Meter>,
-    pub share: Arc<Share>,
-    pub log: Arc<Lines>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) share: Arc<Share>,
+    pub(crate) log: Arc<Lines>,
     fetch: Arc<dyn Fetch>,
 }
 
 impl Ask {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::on(runtime(), name)
     }
 
-    pub fn on(runtime: &Runtime, name: &str) -> Self {
+    pub(crate) fn on(runtime: &Runtime, name: &str) -> Self {
         let mut request = Request::new(body::empty());
         *request.uri_mut() = "https://app.example/".parse().expect("a URI");
         // The machine of the tests may be slow and shared: only what a test is about is tight.
@@ -185,48 +188,48 @@ impl Ask {
         }
     }
 
-    pub fn path(mut self, path: &str) -> Self {
+    pub(crate) fn path(mut self, path: &str) -> Self {
         *self.request.uri_mut() = format!("https://app.example{path}").parse().expect("a URI");
         self
     }
 
-    pub fn body(mut self, body: Body) -> Self {
+    pub(crate) fn body(mut self, body: Body) -> Self {
         *self.request.method_mut() = http::Method::POST;
         *self.request.body_mut() = body;
         self
     }
 
-    pub fn method(mut self, method: http::Method) -> Self {
+    pub(crate) fn method(mut self, method: http::Method) -> Self {
         *self.request.method_mut() = method;
         self
     }
 
-    pub fn field(mut self, name: &'static str, value: &str) -> Self {
+    pub(crate) fn field(mut self, name: &'static str, value: &str) -> Self {
         self.request.headers_mut().append(name, value.parse().expect("a value"));
         self
     }
 
-    pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+    pub(crate) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
         change(&mut self.limits);
         self
     }
 
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub fn remaining(mut self, remaining: Option<Remaining>) -> Self {
+    pub(crate) fn remaining(mut self, remaining: Option<Remaining>) -> Self {
         self.remaining = remaining;
         self
     }
 
-    pub fn share(mut self, share: &Arc<Share>) -> Self {
+    pub(crate) fn share(mut self, share: &Arc<Share>) -> Self {
         self.share = Arc::clone(share);
         self
     }
 
-    pub fn fetch(mut self, fetch: Arc<dyn Fetch>) -> Self {
+    pub(crate) fn fetch(mut self, fetch: Arc<dyn Fetch>) -> Self {
         self.fetch = fetch;
         self
     }
@@ -254,13 +257,13 @@ impl Ask {
     }
 
     /// The response, its body to come.
-    pub async fn begin(self) -> Result<Response<Body>, Fault> {
+    pub(crate) async fn begin(self) -> Result<Response<Body>, Fault> {
         let (runtime, call) = self.call();
         runtime.call(call).await
     }
 
     /// The whole response.
-    pub async fn send(self) -> Result<Answered, Fault> {
+    pub(crate) async fn send(self) -> Result<Answered, Fault> {
         let (parts, body) = self.begin().await?.into_parts();
         let collected = body.collect().await;
         let (bytes, trailers, broken) = match collected {
@@ -276,23 +279,23 @@ impl Ask {
 
 /// A response, read to its end.
 #[derive(Debug)]
-pub struct Answered {
-    pub status: StatusCode,
-    pub fields: HeaderMap,
-    pub bytes: Bytes,
-    pub trailers: Option<HeaderMap>,
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) bytes: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
     /// What broke its body off.
-    pub broken: Option<Fault>,
+    pub(crate) broken: Option<Fault>,
 }
 
 impl Answered {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.bytes).expect("UTF-8")
     }
 }
 
 /// Calls `hello` again and again on the same runtime while `work` goes on; every call must succeed.
-pub async fn beside_neighbours<T>(work: impl Future<Output = T>) -> T {
+pub(crate) async fn beside_neighbours<T>(work: impl Future<Output = T>) -> T {
     let working = std::sync::atomic::AtomicBool::new(true);
     let neighbour = async {
         let mut count = 0;
@@ -311,7 +314,7 @@ pub async fn beside_neighbours<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// How a call ended: the fault before its head, the fault in its body, or its status.
-pub fn end(answered: Result<Answered, Fault>) -> End {
+pub(crate) fn end(answered: Result<Answered, Fault>) -> End {
     match answered {
         Err(fault) => End::Instead(fault.code),
         Ok(Answered { broken: Some(fault), .. }) => End::Broken(fault.code),
@@ -321,7 +324,7 @@ pub fn end(answered: Result<Answered, Fault>) -> End {
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The body broke off.
     Broken(Code),
     /// A whole response.
