@@ -188,3 +188,78 @@ pub fn goaway(id: u64) -> Bytes {
     varint::write(id, &mut out);
     out.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request, Response};
+
+    use super::super::section::Section;
+    use super::*;
+
+    fn payload(encoded: &Encoded) -> &[u8] {
+        let mut rest = &encoded.frame[..];
+        assert_eq!(varint::read(&mut rest), Some(frame::HEADERS));
+        assert_eq!(varint::read(&mut rest), Some(rest.len() as u64));
+        rest
+    }
+
+    fn fields(encoded: &Encoded) -> Vec<String> {
+        let section = Section::decode(payload(encoded), 1 << 20).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        section.fields().map(|it| format!("{}: {}", text(it.name.bytes()), text(it.value.bytes()))).collect()
+    }
+
+    #[test]
+    fn heads_are_written_and_connection_specific_fields_left_out() {
+        let request = Request::post("https://me@a.example:8443?b")
+            .header("host", "b.example")
+            .header("connection", "x")
+            .header("transfer-encoding", "chunked")
+            .header("te", "gzip")
+            .header("te", "trailers")
+            .header("x-y", "z");
+        let encoded = self::request(&request.body(()).unwrap().into_parts().0).unwrap();
+        let expect =
+            [":method: POST", ":scheme: https", ":authority: a.example:8443", ":path: /?b", "te: trailers", "x-y: z"];
+        assert_eq!(fields(&encoded), expect);
+        assert_eq!(encoded.section_bytes, expect.iter().map(|it| it.len() as u64 - 2 + 32).sum::<u64>());
+        let response =
+            Response::builder().status(204).header("keep-alive", "1").header("upgrade", "h2").header("age", "0");
+        assert_eq!(fields(&response_of(response)), [":status: 204", "age: 0"]);
+    }
+
+    fn response_of(builder: http::response::Builder) -> Encoded {
+        response(&builder.body(()).unwrap().into_parts().0).unwrap()
+    }
+
+    #[test]
+    fn known_fields_are_short_and_lengths_take_as_little_as_they_need() {
+        let short = response_of(Response::builder().header("content-type", "text/plain"));
+        assert_eq!(short.frame, &[1, 4, 0, 0, 0xd9, 0xf5][..]);
+        for size in [40, 100, 20_000] {
+            let value = "\\".repeat(size);
+            let encoded = response_of(Response::builder().header("x-y", &value));
+            assert_eq!(fields(&encoded), [":status: 200".to_owned(), format!("x-y: {value}")]);
+        }
+    }
+
+    #[test]
+    fn a_sensitive_field_is_sent_so_that_nobody_indexes_it() {
+        let mut value = HeaderValue::from_static("secret");
+        value.set_sensitive(true);
+        for name in ["authorization", "x-token"] {
+            let encoded = response_of(Response::builder().header(name, value.clone()));
+            let section = Section::decode(payload(&encoded), 1000).unwrap();
+            assert!(section.fields().last().unwrap().sensitive, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused() {
+        let table = [("/a", "GET", Unsendable::NotAbsolute), ("a.example:443", "CONNECT", Unsendable::Connect)];
+        for (uri, method, why) in table {
+            let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+            assert_eq!(self::request(&request.into_parts().0).err(), Some(why));
+        }
+    }
+}

@@ -251,3 +251,6 @@ fn path(method: &Method, path: &Str) -> Result<PathAndQuery, Failure> {
     };
     parsed.map_err(|_| Failure::malformed("a :path that is none"))
 }
+
+#[cfg(test)]
+mod tests;

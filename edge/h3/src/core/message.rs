@@ -272,3 +272,6 @@ fn take(input: &mut Bytes, missing: &mut u64) -> Bytes {
     *missing -= part as u64;
     input.split_to(part)
 }
+
+#[cfg(test)]
+mod tests;

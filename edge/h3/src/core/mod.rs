@@ -14,3 +14,6 @@ pub mod section;
 pub mod settings;
 pub mod table;
 pub mod varint;
+
+#[cfg(test)]
+mod bytes_of;

@@ -251,7 +251,7 @@ impl Peer {
         let wrong = |reason| Err(Failure::connection(Code::ID_ERROR, reason));
         match kind {
             frame::GOAWAY => {
-                if self.role == Role::Client && value % 4 != 0 {
+                if self.role == Role::Client && !value.is_multiple_of(4) {
                     return wrong("a GOAWAY whose ID is no request stream");
                 }
                 if self.goaway.is_some_and(|before| value > before) {
@@ -288,3 +288,6 @@ impl Payload {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

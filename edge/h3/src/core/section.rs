@@ -215,6 +215,8 @@ impl Decoder<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::type_complexity, reason = "the rows of tables")]
+
     use super::*;
 
     fn read(payload: &[u8]) -> Result<Vec<(String, String)>, Refused> {

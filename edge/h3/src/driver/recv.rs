@@ -6,7 +6,6 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use quinn::RecvStream;
 
@@ -61,6 +60,7 @@ impl Wake for Wakers {
 }
 
 /// What came out of the stream.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and a box would cost each piece of a body")]
 pub(crate) enum Item {
     Event(Event),
     End,
@@ -250,7 +250,7 @@ impl Body for RecvBody {
                 self.missing = self.missing.map(|missing| missing.saturating_sub(bytes.len() as u64));
                 Some(Ok(Frame::data(bytes)))
             }
-            Ok(Item::Event(Event::Trailers(trailers))) => Some(Ok(Frame::<Bytes>::trailers(HeaderMap::from(trailers)))),
+            Ok(Item::Event(Event::Trailers(trailers))) => Some(Ok(Frame::<Bytes>::trailers(trailers))),
             // A message has one head, and it was read before the body was made.
             Ok(Item::Event(Event::Request(_) | Event::Response(_) | Event::TooLarge) | Item::End) => {
                 self.source = None;

@@ -129,6 +129,10 @@ impl Shared {
 
     /// A stream is finished; its data may still be on the way.
     pub(crate) fn finished(&self, stream: SendStream) {
+        if self.role == Role::Client {
+            // A client knows by the response that its request arrived.
+            return;
+        }
         let mut flight = lock(&self.flight);
         if flight.finished.len() >= FINISHED_MAX {
             flight.finished.retain(|stream| {

@@ -143,6 +143,13 @@ pub(crate) async fn echo(request: Request<RecvBody>, responder: Responder) {
     let _ = responder.send(Response::new(request.into_body())).await;
 }
 
+/// Answers with the request's body, once all of it is there.
+pub(crate) async fn gather(request: Request<RecvBody>, responder: Responder) {
+    if let Ok(body) = request.into_body().collect().await {
+        let _ = responder.send(Response::new(Full::new(body.to_bytes()))).await;
+    }
+}
+
 /// The whole body.
 pub(crate) async fn text(response: Response<RecvBody>) -> String {
     let bytes = response.into_body().collect().await.unwrap().to_bytes();

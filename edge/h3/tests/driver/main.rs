@@ -1,5 +1,7 @@
 //! The driver over real QUIC connections on this machine.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 mod drain;
 mod exchange;
 mod harness;
