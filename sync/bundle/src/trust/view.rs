@@ -52,6 +52,11 @@ impl Trust {
         self.set.root().version
     }
 
+    /// The version of `targets` or of a delegated role that is believed.
+    pub fn version(&self, role: &str) -> Option<u64> {
+        self.roles.get(role).map(|kept| kept.metadata.signed().version)
+    }
+
     /// The apps that were granted, in the order of the operator's `targets`. One whose grant does not parse is not
     /// among them: see [`Self::refused`].
     pub fn apps(&self) -> Vec<AppTrust> {

@@ -1,0 +1,187 @@
+//! Compiling components outside the serving process: what a compiler is given is hostile, and it may take seconds and
+//! gigabytes. Each compiler is a child of its own under limits of memory, time and files, without an environment, a
+//! key, or a way to open anything; it gets the component as its input and gives the artefact as its output.
+
+pub mod child;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use eyot_bundle::refusal::{Reason, Refusal};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+
+/// What a compiler may say about its failure, in bytes.
+const COMPLAINT_BYTES_MAX: u64 = 4 << 10;
+/// Wall time beyond its CPU time, for a machine that is busy serving.
+const WALL_SPARE: Duration = Duration::from_secs(30);
+
+/// How components are compiled.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The program whose hidden verb `compile` is [`child::run`]: this one.
+    pub program: PathBuf,
+    /// Compilers at once.
+    pub processes: usize,
+    /// Address space of one, in bytes.
+    pub memory_bytes: u64,
+    /// CPU time of one, in milliseconds.
+    pub cpu_ms: u64,
+}
+
+/// The compilers of one node.
+#[derive(Debug)]
+pub struct Compilers {
+    options: Options,
+    places: Semaphore,
+}
+
+impl Compilers {
+    /// Compilers as `options` say.
+    pub fn new(options: Options) -> Self {
+        let places = Semaphore::new(options.processes.max(1));
+        Self { options, places }
+    }
+
+    /// Compiles the component in the file `wasm` into the new file `out`. Dropped, it kills its compiler.
+    ///
+    /// # Errors
+    /// [`Reason::CompileFailed`] with what the compiler said; [`Reason::DiskFull`] if `out` cannot be made.
+    pub async fn compile(&self, wasm: &Path, out: &Path) -> Result<(), Refusal> {
+        let failed = |text: String| Refusal::new(Reason::CompileFailed, text);
+        let _place = self.places.acquire().await.map_err(|error| failed(error.to_string()))?;
+        let input = File::open(wasm).map_err(|error| failed(format!("{}: {error}", wasm.display())))?;
+        let output =
+            make(out).map_err(|error| Refusal::new(Reason::DiskFull, format!("{}: {error}", out.display())))?;
+        let mut child = self.spawn(input, output).map_err(|error| failed(self.no_program(&error)))?;
+        let wall = Duration::from_millis(self.options.cpu_ms.saturating_mul(2)) + WALL_SPARE;
+        match tokio::time::timeout(wall, watch(&mut child)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(text)) => Err(failed(text)),
+            Err(_) => {
+                let _ = child.kill().await;
+                Err(failed(format!("it took longer than {} s", wall.as_secs())))
+            }
+        }
+    }
+
+    fn spawn(&self, input: File, output: File) -> io::Result<Child> {
+        let options = &self.options;
+        // One thread: the other cores go on serving.
+        Command::new(&options.program)
+            .arg("compile")
+            .args(["--memory-bytes", &options.memory_bytes.to_string()])
+            .args(["--cpu-ms", &options.cpu_ms.to_string()])
+            .env_clear()
+            .env("RAYON_NUM_THREADS", "1")
+            .current_dir("/")
+            .stdin(input)
+            .stdout(output)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+    }
+
+    fn no_program(&self, error: &io::Error) -> String {
+        format!("the compiler {} does not start: {error}", self.options.program.display())
+    }
+}
+
+/// An empty file that only its owner may read.
+fn make(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Waits for a compiler's end; what it complained about if that was not a good one.
+async fn watch(child: &mut Child) -> Result<(), String> {
+    let mut complaint = Vec::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        let _ = (&mut stderr).take(COMPLAINT_BYTES_MAX).read_to_end(&mut complaint).await;
+        // The rest is read and dropped, so that a compiler that complains at length still ends.
+        let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    }
+    let status = child.wait().await.map_err(|error| error.to_string())?;
+    if status.success() {
+        return Ok(());
+    }
+    let complaint: String = String::from_utf8_lossy(&complaint).chars().filter(|char| !char.is_control()).collect();
+    Err(if complaint.is_empty() { format!("the compiler ended with {status}") } else { complaint })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// Compilers that are the shell script `body`.
+    fn compilers(folder: &Path, body: &str) -> Compilers {
+        let program = folder.join("compiler");
+        std::fs::write(&program, format!("#!/bin/sh\n{body}\n")).expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        Compilers::new(Options { program, processes: 1, memory_bytes: 1 << 30, cpu_ms: 10 })
+    }
+
+    async fn compile(body: &str) -> (Result<(), Refusal>, Vec<u8>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (wasm, out) = (folder.path().join("wasm"), folder.path().join("out"));
+        std::fs::write(&wasm, b"component").expect("written");
+        let result = compilers(folder.path(), body).compile(&wasm, &out).await;
+        (result, std::fs::read(out).unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn a_compiler_gets_the_component_and_gives_the_artefact() {
+        assert_eq!(compile("cat").await, (Ok(()), b"component".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn a_compiler_has_an_empty_environment_and_says_its_limits() {
+        let (result, out) = compile("echo $# $1 $2 $3 $4 $5; pwd; /usr/bin/env | /usr/bin/cut -d= -f1").await;
+        assert_eq!(result, Ok(()));
+        let out = String::from_utf8(out).expect("text");
+        let mut lines = out.lines();
+        assert_eq!(lines.next(), Some("5 compile --memory-bytes 1073741824 --cpu-ms 10"));
+        assert_eq!(lines.next(), Some("/"));
+        let shells_own = ["PWD", "OLDPWD", "_", "SHLVL"];
+        assert_eq!(lines.filter(|name| !shells_own.contains(name)).collect::<Vec<_>>(), ["RAYON_NUM_THREADS"]);
+    }
+
+    #[tokio::test]
+    async fn a_compiler_that_fails_is_heard_and_bounded() {
+        for (body, expect) in [
+            ("echo too hard >&2; exit 1", "too hard"),
+            ("kill -9 $$", "signal: 9"),
+            ("exit 3", "exit status: 3"),
+            ("/usr/bin/head -c 300000 /dev/zero | /usr/bin/tr '\\0' x >&2; exit 1", "xxxx"),
+        ] {
+            let (result, _) = compile(body).await;
+            let refusal = result.expect_err(body);
+            assert_eq!(refusal.reason, Reason::CompileFailed);
+            assert!(
+                refusal.detail.contains(expect) && refusal.detail.len() <= 5000,
+                "{body}: {}",
+                refusal.detail.len()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_compiler_that_is_not_there_is_a_refusal() {
+        let options = Options { program: "/nonexistent".into(), processes: 1, memory_bytes: 1, cpu_ms: 1 };
+        let folder = tempfile::tempdir().expect("a folder");
+        let result = Compilers::new(options).compile(Path::new("/dev/null"), &folder.path().join("out")).await;
+        assert_eq!(result.expect_err("none").reason, Reason::CompileFailed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_compiler_that_never_ends_is_killed() {
+        let (result, _) = compile("exec /bin/sleep 1000").await;
+        assert!(result.expect_err("too long").detail.contains("longer than"));
+    }
+}

@@ -1,0 +1,70 @@
+//! Holding a stream of changes open, with a bounded and jittered back-off.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use eyot_link::error::Error;
+use eyot_link::wire::{Change, WatchLine};
+use tokio::sync::mpsc;
+
+use super::jittered;
+use super::parent::{Parent, Watch as _};
+
+/// Changes that may wait to be taken; more are left to the transport.
+const CHANGES_MAX: usize = 4;
+/// The first pause after a failure, in milliseconds; doubled with each.
+const PAUSE_MS: u64 = 500;
+/// The longest pause, in milliseconds.
+const PAUSE_MS_MAX: u64 = 30_000;
+
+/// What the stream says.
+pub(super) enum Heard {
+    /// The state changed; who said so.
+    Change(Change, String),
+    /// The stream ended, or none could be had.
+    Lost(String),
+}
+
+/// Listens until the receiver is dropped.
+pub(super) fn start<P: Parent>(parent: P, seq: Arc<AtomicU64>) -> mpsc::Receiver<Heard> {
+    let (sender, receiver) = mpsc::channel(CHANGES_MAX);
+    tokio::spawn(async move {
+        let mut pause_ms = PAUSE_MS;
+        loop {
+            let listening = listen(&parent, &seq, &sender, &mut pause_ms);
+            let ended = tokio::select! {
+                ended = listening => ended,
+                () = sender.closed() => return,
+            };
+            let Err(error) = ended else { return };
+            tracing::debug!(%error, "the stream of changes ended");
+            if sender.send(Heard::Lost(error.to_string())).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(jittered(pause_ms)).await;
+            pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+        }
+    });
+    receiver
+}
+
+async fn listen<P: Parent>(
+    parent: &P,
+    seq: &AtomicU64,
+    sender: &mpsc::Sender<Heard>,
+    pause_ms: &mut u64,
+) -> Result<(), Error> {
+    let mut watch = parent.watch(seq.load(Ordering::Relaxed)).await?;
+    loop {
+        match watch.next().await? {
+            // A stream that lived for a beat was a good one; one that only ever gives changes and ends is not.
+            WatchLine::Beat(_) => *pause_ms = PAUSE_MS,
+            WatchLine::Change(change) => {
+                let url = watch.url().to_owned();
+                if sender.send(Heard::Change(change, url)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

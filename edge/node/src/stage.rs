@@ -1,0 +1,138 @@
+//! Staging: making a release ready without anyone noticing. Its blobs are fetched, checked and stored durably, each
+//! component is compiled in a child process and started once; only then may it be activated.
+
+pub mod prepare;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use eyot_bundle::digest::Digest;
+use eyot_bundle::refusal::{Reason, Refusal};
+use eyot_bundle::release::{Bundle, Release};
+use eyot_guest::Runtime;
+use eyot_link::error::Error;
+
+use crate::blobs::Blobs;
+use crate::compile::Compilers;
+use crate::pull::parent::Parent;
+use crate::telemetry::Telemetry;
+
+/// What makes releases ready.
+pub struct Stage<P> {
+    /// Where blobs come from.
+    pub parent: P,
+    /// Where they are kept.
+    pub blobs: Blobs,
+    /// What compiles them.
+    pub compilers: Compilers,
+    /// What starts them.
+    pub runtime: Runtime,
+    /// What counts.
+    pub telemetry: Arc<Telemetry>,
+    /// One at a time works on a digest; the others find its work done.
+    flights: Flights,
+}
+
+/// One lock a digest, while somebody works on it.
+#[derive(Default)]
+struct Flights(Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Flights {
+    fn of(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.retain(|_, flight| Arc::strong_count(flight) > 1);
+        Arc::clone(flights.entry(digest).or_default())
+    }
+}
+
+impl<P: Parent> Stage<P> {
+    /// What makes releases ready with blobs of `parent`.
+    pub fn new(parent: P, blobs: Blobs, compilers: Compilers, runtime: Runtime, telemetry: Arc<Telemetry>) -> Self {
+        Self { parent, blobs, compilers, runtime, telemetry, flights: Flights::default() }
+    }
+
+    /// Makes every function of `release` ready. What is ready already costs nothing.
+    ///
+    /// # Errors
+    /// `missing_blob`, `digest_mismatch`, `disk_full`, `compile_failed`, `probe_failed`.
+    pub async fn ready(&self, release: &Release) -> Result<(), Refusal> {
+        for (name, function) in &release.functions {
+            let ready = self.function(function.bundle).await;
+            ready.map_err(|refusal| Refusal::new(refusal.reason, format!("function `{name}`: {}", refusal.detail)))?;
+        }
+        Ok(())
+    }
+
+    async fn function(&self, bundle: Bundle) -> Result<(), Refusal> {
+        let flight = self.flights.of(bundle.sha256);
+        let _alone = flight.lock().await;
+        if !self.runtime.artefacts().has(bundle.sha256) {
+            self.fetch(bundle).await?;
+            self.compile(bundle).await?;
+            return self.probe(bundle).await;
+        }
+        if self.blobs.has(bundle.sha256, bundle.size) {
+            return Ok(());
+        }
+        // The artefact alone would do, but it may be lost at any time.
+        self.fetch(bundle).await
+    }
+
+    async fn fetch(&self, bundle: Bundle) -> Result<(), Refusal> {
+        let Bundle { sha256, size } = bundle;
+        if self.blobs.has(sha256, size) && self.blobs.sound(sha256, size) {
+            return Ok(());
+        }
+        self.blobs.room_for(size)?;
+        let part = self.blobs.part(sha256);
+        self.parent.blob(sha256, size, &part).await.map_err(|error| refusal(&error, &format!("blob {sha256}")))?;
+        self.blobs.keep(sha256, size)
+    }
+
+    async fn compile(&self, bundle: Bundle) -> Result<(), Refusal> {
+        let artefacts = self.runtime.artefacts();
+        let out = artefacts.path(bundle.sha256).with_extension("out");
+        let began = Instant::now();
+        let compiled = self.compilers.compile(&self.blobs.path(bundle.sha256), &out).await;
+        let stored = compiled.and_then(|()| self.seal(bundle.sha256, &out));
+        let _ = std::fs::remove_file(&out);
+        stored?;
+        self.telemetry.compiled(began.elapsed());
+        Ok(())
+    }
+
+    /// Takes what the compiler wrote in under this node's MAC.
+    fn seal(&self, wasm: Digest, out: &Path) -> Result<(), Refusal> {
+        let failed = |reason| move |error: String| Refusal::new(reason, error);
+        let artefact = std::fs::read(out).map_err(|error| failed(Reason::CompileFailed)(error.to_string()))?;
+        let stored = self.runtime.artefacts().store(wasm, &artefact);
+        stored.map_err(|error| failed(Reason::DiskFull)(told(&error)))
+    }
+
+    async fn probe(&self, bundle: Bundle) -> Result<(), Refusal> {
+        self.runtime.warm(bundle.sha256).await.map_err(|error| Refusal::new(Reason::ProbeFailed, told(&error)))
+    }
+}
+
+/// An error with its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// What a failed fetch of `what` means for the release that needs it.
+fn refusal(error: &Error, what: &str) -> Refusal {
+    let reason = match error {
+        Error::Digest { .. } | Error::TooLarge { .. } => Reason::DigestMismatch,
+        Error::Disk { .. } => Reason::DiskFull,
+        _ => Reason::MissingBlob,
+    };
+    Refusal::new(reason, format!("{what}: {error}"))
+}
