@@ -44,6 +44,8 @@ pub struct Config {
 pub struct Identity {
     /// Its id, unique in the fleet.
     pub id: Name,
+    /// The fleet's name, in `CDN-Loop`.
+    pub fleet: String,
     /// Its region.
     pub region: String,
     /// Its labels.

@@ -1,7 +1,30 @@
 //! The node: the request line, the snapshot, admin. It wires the other parts together and holds little itself; they do
-//! not know each other. It must never decide what `plan` decides, nor speak HTTP, TLS or WebAssembly itself.
+//! not know each other. It must never decide what `plan` decides, nor speak QUIC, TLS or WebAssembly itself.
 
 pub mod access;
+pub mod activate;
+pub mod admin;
+mod admit;
+pub mod blobs;
+mod call;
+pub mod compile;
 pub mod config;
+mod doors;
+pub mod entry;
+mod fixed;
 pub mod ledger;
+mod line;
+mod loan;
+pub mod log;
+pub mod node;
+mod proxy;
+pub mod pull;
+mod record;
+pub mod run;
+pub mod service;
+pub mod shares;
+pub mod snapshot;
+pub mod sockets;
+pub mod stage;
+pub mod status;
 pub mod telemetry;

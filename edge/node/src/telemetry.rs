@@ -213,7 +213,7 @@ impl Telemetry {
 
     /// How many connections of `protocol` there are.
     #[expect(clippy::cast_precision_loss, reason = "a gauge of a count far below 2^52")]
-    pub fn connections(&self, protocol: Protocol, count: usize) {
+    pub fn connections(&self, protocol: Protocol, count: u64) {
         self.connections.with(&self.recorder, [Text::const_str(protocol.label())]).set(count as f64);
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use eyot_bundle::grant::PrivateNet;
+use eyot_bundle::name::Name;
 use eyot_bundle::text::{self, Blank, Problems, Table};
 
 use super::secret::Secret;
@@ -66,6 +67,7 @@ impl Place<'_> {
         let folder = |told: &Option<PathBuf>, usual: &str| told.clone().unwrap_or_else(|| usual.into());
         Identity {
             id: table.parsed("id").required(),
+            fleet: table.parsed("fleet").map(|name: Name| name.to_string()).or("eyot".to_owned()),
             region: table.string("region").not_empty().or("default".to_owned()),
             labels: table.string_map("labels").optional().unwrap_or_default(),
             state: self.path(table, "state").or(folder(&self.environment.state, "/var/lib/eyot")),

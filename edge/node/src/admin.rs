@@ -1,0 +1,230 @@
+//! The admin: health and metrics for this machine, and for the operator's group the node's state and its levers. It has
+//! a thread and a runtime of its own, so that it answers when the request line is busy.
+//!
+//! It must never be reachable from outside: TCP is loopback only, the rest is a socket file of mode 0660.
+
+mod answer;
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use eyot_front::{Certificates, Counts};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::config::Listen;
+use crate::node::Node;
+
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a request's head may take, and a connection may idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the histograms are folded.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// The state of releases and sync, as JSON: what `/status` says under `sync`.
+pub type Status = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// What the admin shows.
+pub struct Shown {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The certificates in use.
+    pub certificates: Arc<Certificates>,
+    /// The listeners' counts.
+    pub counts: Arc<Counts>,
+    /// What the pull says of itself.
+    pub status: Status,
+    /// This run of the process.
+    pub boot: uuid::Uuid,
+}
+
+/// Why the admin cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// An address is taken or not allowed.
+    #[error("the admin cannot listen on {place}")]
+    Bind {
+        /// The address or path.
+        place: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Its thread did not start.
+    #[error("the admin's thread did not start")]
+    Thread(#[source] io::Error),
+}
+
+/// The admin's bound sockets.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    tcp: Vec<TcpListener>,
+    unix: Vec<(UnixListener, PathBuf)>,
+}
+
+impl Sockets {
+    /// Binds all that `listen` names.
+    ///
+    /// # Errors
+    /// The first that cannot be bound.
+    pub fn bind(listen: &Listen) -> Result<Self, AdminError> {
+        let fail = |place: String| move |source| AdminError::Bind { place, source };
+        let mut sockets = Self::default();
+        for address in &listen.admin_tcp {
+            sockets.tcp.push(TcpListener::bind(address).map_err(fail(address.to_string()))?);
+        }
+        for path in &listen.admin_unix {
+            let bound = bind_unix(path).map_err(fail(path.display().to_string()))?;
+            sockets.unix.push((bound, path.clone()));
+        }
+        Ok(sockets)
+    }
+
+    /// Where TCP is listened for.
+    pub fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        self.tcp.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+}
+
+/// Binds a socket file, which nobody else may ever open: it gets its mode before its name. One that a dead process left
+/// is replaced.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder)?;
+    let aside = folder.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    match std::fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&aside)?;
+    let named = std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o660))
+        .and_then(|()| std::fs::rename(&aside, path));
+    if named.is_err() {
+        let _ = std::fs::remove_file(&aside);
+    }
+    named.map(|()| listener)
+}
+
+/// The running admin. It ends, and its socket files go, when this is dropped.
+pub struct Admin {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    files: Vec<PathBuf>,
+}
+
+impl Admin {
+    /// Starts it on its own thread.
+    ///
+    /// # Errors
+    /// When the thread or its runtime does not start.
+    pub fn start(sockets: Sockets, shown: Shown) -> Result<Self, AdminError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AdminError::Thread)?;
+        let files = sockets.unix.iter().map(|(_, path)| path.clone()).collect();
+        let (stop, stopped) = oneshot::channel();
+        let work = move || runtime.block_on(run(sockets, Arc::new(shown), stopped));
+        let thread = std::thread::Builder::new().name("eyot-admin".to_owned()).spawn(work);
+        Ok(Self { stop: Some(stop), thread: Some(thread.map_err(AdminError::Thread)?), files })
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // Its panic was counted by the hook; there is nothing else to do about it here.
+            let _ = thread.join();
+        }
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+async fn run(sockets: Sockets, shown: Arc<Shown>, stopped: oneshot::Receiver<()>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    for socket in sockets.tcp {
+        let socket = socket.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(socket));
+        match socket {
+            Ok(socket) => drop(tokio::spawn(tcp(socket, Arc::clone(&shown), Arc::clone(&room)))),
+            Err(error) => tracing::error!(%error, "the admin cannot use a socket"),
+        }
+    }
+    for (socket, _) in sockets.unix {
+        let socket = socket.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(socket));
+        match socket {
+            Ok(socket) => drop(tokio::spawn(unix(socket, Arc::clone(&shown), Arc::clone(&room)))),
+            Err(error) => tracing::error!(%error, "the admin cannot use a socket"),
+        }
+    }
+    tokio::spawn(upkeep(shown));
+    // Dropped, not sent: either way it is over, and the tasks end with the runtime.
+    let _ = stopped.await;
+}
+
+async fn upkeep(shown: Arc<Shown>) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        shown.node.telemetry.upkeep();
+    }
+}
+
+async fn tcp(socket: tokio::net::TcpListener, shown: Arc<Shown>, room: Arc<Semaphore>) {
+    loop {
+        let accepted = socket.accept().await.map(|(stream, _)| stream);
+        take(accepted, answer::Door::Tcp, &shown, &room).await;
+    }
+}
+
+async fn unix(socket: tokio::net::UnixListener, shown: Arc<Shown>, room: Arc<Semaphore>) {
+    loop {
+        let accepted = socket.accept().await.map(|(stream, _)| stream);
+        take(accepted, answer::Door::Unix, &shown, &room).await;
+    }
+}
+
+/// Serves one accepted connection, when there is room for it.
+async fn take<S>(accepted: io::Result<S>, door: answer::Door, shown: &Arc<Shown>, room: &Arc<Semaphore>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Ok(stream) = accepted else {
+        // Out of file descriptors, most likely: trying at once would only spin.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        return;
+    };
+    let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
+    let connection = serve(stream, door, Arc::clone(shown));
+    tokio::spawn(async move {
+        connection.await;
+        drop(permit);
+    });
+}
+
+fn serve<S>(stream: S, door: answer::Door, shown: Arc<Shown>) -> impl Future<Output = ()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let response = answer::answer(&shown, door, request.method(), request.uri().path());
+        std::future::ready(Ok::<_, std::convert::Infallible>(response))
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(16 << 10);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    async move {
+        // What a client of the admin does wrong is its own matter.
+        let _ = connection.await;
+    }
+}

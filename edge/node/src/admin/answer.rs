@@ -1,0 +1,194 @@
+//! What the admin answers: a table of paths, and the documents behind them.
+
+use bytes::Bytes;
+use eyot_plan::arrival::Protocol;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::Shown;
+use crate::snapshot::State;
+
+/// The door a request of the admin came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// Loopback: health and metrics.
+    Tcp,
+    /// The socket file: everything.
+    Unix,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Certificates,
+    Drain,
+    Health,
+    Metrics,
+    Readiness,
+    Status,
+    Undrain,
+}
+
+/// Path, method, whether only the socket file has it.
+const PATHS: &[(&str, Method, bool, Asked)] = &[
+    ("/drain", Method::POST, true, Asked::Drain),
+    ("/healthz", Method::GET, false, Asked::Health),
+    ("/metrics", Method::GET, false, Asked::Metrics),
+    ("/readyz", Method::GET, false, Asked::Readiness),
+    ("/status", Method::GET, true, Asked::Status),
+    ("/status/certs", Method::GET, true, Asked::Certificates),
+    ("/undrain", Method::POST, true, Asked::Undrain),
+];
+
+pub(super) fn answer(shown: &Shown, door: Door, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    match find(door, method, path) {
+        Ok(asked) => give(shown, asked),
+        Err(StatusCode::METHOD_NOT_ALLOWED) => {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "another method\n");
+            let allow = PATHS.iter().find(|row| row.0 == path).map_or("GET", |row| row.1.as_str());
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_str(allow).unwrap_or(HeaderValue::from_static("GET")));
+            response
+        }
+        Err(status) => text(status, "nothing is here\n"),
+    }
+}
+
+fn find(door: Door, method: &Method, path: &str) -> Result<Asked, StatusCode> {
+    let row = PATHS.iter().find(|row| row.0 == path && (door == Door::Unix || !row.2));
+    match row {
+        None => Err(StatusCode::NOT_FOUND),
+        Some(row) if row.1 != *method => Err(StatusCode::METHOD_NOT_ALLOWED),
+        Some(row) => Ok(row.3),
+    }
+}
+
+fn give(shown: &Shown, asked: Asked) -> Response<Full<Bytes>> {
+    let ready = &shown.node.ready;
+    match asked {
+        Asked::Certificates => document(&certificates(shown)),
+        Asked::Drain | Asked::Undrain => {
+            let draining = asked == Asked::Drain;
+            ready.drain(draining);
+            tracing::info!(draining, "the operator asked for it");
+            document(&json!({ "draining": draining }))
+        }
+        Asked::Health => text(StatusCode::OK, "ok\n"),
+        Asked::Metrics => metrics(shown),
+        Asked::Readiness if ready.is_ready() => text(StatusCode::OK, "ready\n"),
+        Asked::Readiness if ready.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        Asked::Readiness => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        Asked::Status => document(&status(shown)),
+    }
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", body)
+}
+
+fn document(value: &Value) -> Response<Full<Bytes>> {
+    respond(StatusCode::OK, "application/json", format!("{value:#}\n"))
+}
+
+/// The metrics, with what is only known by asking asked now.
+fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
+    let telemetry = &shown.node.telemetry;
+    for protocol in [Protocol::H1, Protocol::H2, Protocol::H3] {
+        telemetry.connections(protocol, shown.counts.connections(protocol));
+    }
+    let (used, free) = slots(shown);
+    telemetry.slots("used", used);
+    telemetry.slots("free", free);
+    for (name, expires) in shown.certificates.expiries() {
+        telemetry.certificate_expiry(&name, seconds(expires));
+    }
+    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", telemetry.render())
+}
+
+/// Slots for calls: used and free.
+fn slots(shown: &Shown) -> (u32, u32) {
+    let all = shown.node.config.functions.slots;
+    let free = u32::try_from(shown.node.runtime.slots_free()).unwrap_or(all).min(all);
+    (all - free, free)
+}
+
+fn seconds(at: std::time::SystemTime) -> i64 {
+    jiff::Timestamp::try_from(at).map_or(i64::MAX, jiff::Timestamp::as_second)
+}
+
+fn certificates(shown: &Shown) -> Value {
+    let expiries = shown.certificates.expiries();
+    let row = |(name, at): (String, std::time::SystemTime)| json!({ "name": name, "expires": jiff::Timestamp::try_from(at).ok().map(|at| at.to_string()) });
+    expiries.into_iter().map(row).collect()
+}
+
+fn status(shown: &Shown) -> Value {
+    let node = &shown.node;
+    let apps = node.snapshots.load();
+    let apps: serde_json::Map<_, _> =
+        apps.apps().iter().map(|(name, app)| (name.to_string(), app_state(&app.state))).collect();
+    let (used, free) = slots(shown);
+    let connections = [Protocol::H1, Protocol::H2, Protocol::H3];
+    json!({
+        "node": node.config.node.id,
+        "region": node.config.node.region,
+        "version": env!("CARGO_PKG_VERSION"),
+        "boot": shown.boot.to_string(),
+        "ready": node.ready.is_ready(),
+        "draining": node.ready.is_draining(),
+        "apps": apps,
+        "load": {
+            "slots_used": used,
+            "slots_free": free,
+            "calls_queued": node.runtime.queued(),
+            "code_bytes": node.runtime.code_bytes(),
+            "connections": connections.map(|protocol| shown.counts.connections(protocol)).iter().sum::<u64>(),
+        },
+        "sync": (shown.status)(),
+    })
+}
+
+fn app_state(state: &State) -> Value {
+    match state {
+        State::NotReady => json!({ "state": "not_ready" }),
+        State::Serving(entry) => json!({ "state": "serving", "release": entry.release }),
+        State::Suspended => json!({ "state": "suspended" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_has_health_and_metrics_and_the_socket_file_has_all() {
+        for (door, method, path, expect) in [
+            (Door::Tcp, Method::GET, "/healthz", Ok(Asked::Health)),
+            (Door::Tcp, Method::GET, "/readyz", Ok(Asked::Readiness)),
+            (Door::Tcp, Method::GET, "/metrics", Ok(Asked::Metrics)),
+            (Door::Tcp, Method::GET, "/status", Err(404)),
+            (Door::Tcp, Method::GET, "/status/certs", Err(404)),
+            (Door::Tcp, Method::POST, "/drain", Err(404)),
+            (Door::Tcp, Method::POST, "/healthz", Err(405)),
+            (Door::Unix, Method::GET, "/status", Ok(Asked::Status)),
+            (Door::Unix, Method::GET, "/status/certs", Ok(Asked::Certificates)),
+            (Door::Unix, Method::POST, "/drain", Ok(Asked::Drain)),
+            (Door::Unix, Method::GET, "/drain", Err(405)),
+            (Door::Unix, Method::POST, "/undrain", Ok(Asked::Undrain)),
+            (Door::Unix, Method::GET, "/", Err(404)),
+        ] {
+            let found = find(door, &method, path).map_err(|status| status.as_u16());
+            assert_eq!(found, expect, "{door:?} {method} {path}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! One app as it answers on this node: a release and its grant, made ready so that a request only looks things up.
+//!
+//! An entry is built aside and never changes. It knows no request, and no other app.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use eyot_bundle::grant::{Grant, PrivateNet};
+use eyot_bundle::name::Name;
+use eyot_bundle::refusal::{Reason, Refusal};
+use eyot_bundle::release::{self, Limits, OnFault, Release};
+use eyot_bundle::web_origin::{Egress, WebOrigin};
+use eyot_plan::fault::Fault;
+use eyot_plan::routes::Table;
+use eyot_plan::way::Way;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tokio::sync::watch;
+
+use crate::shares::Share;
+use crate::telemetry::Text;
+
+/// One app, ready to answer.
+pub struct Entry {
+    /// Its name.
+    pub app: Name,
+    /// Its name, as a label.
+    pub label: Text,
+    /// The release's number.
+    pub release: u64,
+    /// The release's number, as a label.
+    pub release_label: Text,
+    /// Its share of this node.
+    pub share: Arc<Share>,
+    routes: Table<Arc<Route>>,
+    /// Told when this is too old to go on.
+    closing: watch::Sender<bool>,
+}
+
+/// A route.
+pub struct Route {
+    /// Its id, as a label.
+    pub id: Text,
+    /// What answers.
+    pub target: Target,
+    /// What answers instead when that is at fault.
+    pub fallback: Option<Target>,
+}
+
+/// What answers.
+#[derive(Clone)]
+pub struct Target {
+    /// `function:cart`, `upstream:api`, `respond` or `redirect`.
+    pub label: Text,
+    /// How.
+    pub kind: Kind,
+}
+
+/// The kinds of targets.
+#[derive(Clone)]
+pub enum Kind {
+    /// A function.
+    Function(Arc<Function>),
+    /// A redirect.
+    Redirect(Arc<Redirect>),
+    /// A fixed response.
+    Respond(Arc<Respond>),
+    /// An upstream.
+    Upstream(Arc<Upstream>),
+}
+
+/// A function and its way out.
+pub struct Function {
+    /// Its name, as a label.
+    pub label: Text,
+    /// What is run; its limits are those of release, grant and node, whichever is smallest.
+    pub guest: Arc<eyot_guest::Function>,
+    /// The origins it may fetch.
+    pub egress: Vec<Egress>,
+    /// How its fetches leave.
+    pub way: Way,
+}
+
+/// An upstream.
+pub struct Upstream {
+    /// Its name, as a label.
+    pub label: Text,
+    /// Its servers: `https://api-1.internal:8443`.
+    pub servers: Vec<WebOrigin>,
+    /// How requests to it leave.
+    pub way: Way,
+    /// The server to begin with next.
+    next: AtomicUsize,
+}
+
+/// A fixed response.
+pub struct Respond {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// A redirect.
+pub struct Redirect {
+    /// Its status.
+    pub status: StatusCode,
+    /// Where to; `{path}` and `{query}` are the request's.
+    pub to: String,
+}
+
+/// What of this node goes into every entry.
+pub struct Ground<'a> {
+    /// The node's ceilings.
+    pub ceilings: Limits,
+    /// Private networks the operator of this node opens.
+    pub allow_private: &'a [(Name, PrivateNet)],
+}
+
+impl Entry {
+    /// The entry of `release`, which [`eyot_bundle::verify`] has found good, under `grant`.
+    ///
+    /// # Errors
+    /// A refusal, if it holds what the verification should not have let through.
+    pub fn build(ground: &Ground<'_>, release: &Release, grant: &Grant, share: Arc<Share>) -> Result<Self, Refusal> {
+        let builder = Builder { ground, release, grant };
+        let functions = release.functions.iter().map(|(name, it)| Ok((name, Arc::new(builder.function(name, it)?))));
+        let upstreams = release.upstreams.iter().map(|(name, it)| Ok((name, Arc::new(builder.upstream(name, it)?))));
+        let targets = Targets {
+            functions: functions.collect::<Result<_, Refusal>>()?,
+            upstreams: upstreams.collect::<Result<_, Refusal>>()?,
+        };
+        let routes = release.routes.iter().map(|it| {
+            let methods = it.methods.iter().map(|method| parsed(method.parse::<Method>(), method));
+            let route = Arc::new(targets.route(it)?);
+            Ok((it.host.clone(), it.path.clone(), methods.collect::<Result<Vec<_>, Refusal>>()?, route))
+        });
+        Ok(Self {
+            app: release.app.clone(),
+            label: release.app.as_str().to_owned().into(),
+            release: release.number,
+            release_label: release.number.to_string().into(),
+            share,
+            routes: routes.collect::<Result<Vec<_>, Refusal>>()?.into_iter().collect(),
+            closing: watch::channel(false).0,
+        })
+    }
+
+    /// The route for this host, path and method.
+    ///
+    /// # Errors
+    /// `no_route` or `method_not_allowed`.
+    pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<&Arc<Route>, Fault> {
+        self.routes.find(host, path, method)
+    }
+
+    /// The methods that this host and path take, for `Allow`.
+    pub fn methods(&self, host: &str, path: &str) -> Vec<&Method> {
+        self.routes.methods(host, path)
+    }
+
+    /// Ends what still streams: newer generations take its place.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Lets it go on, when it is put in use again.
+    pub fn reopen(&self) {
+        self.closing.send_replace(false);
+    }
+
+    /// Whether [`Entry::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Resolves when [`Entry::close`] was called.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut closing = self.closing.subscribe();
+        async move {
+            if closing.wait_for(|closed| *closed).await.is_err() {
+                // The entry is gone, so no request of it is left to be told.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+fn parsed<T, E>(result: Result<T, E>, text: &str) -> Result<T, Refusal> {
+    result.map_err(|_| Refusal::new(Reason::Parse, format!("`{}`", text.chars().take(100).collect::<String>())))
+}
+
+struct Builder<'a> {
+    ground: &'a Ground<'a>,
+    release: &'a Release,
+    grant: &'a Grant,
+}
+
+impl Builder<'_> {
+    fn way(&self, tls: Option<release::UpstreamTls>, timeouts: release::Timeouts) -> Way {
+        let app = &self.release.app;
+        let opened = self.ground.allow_private.iter().filter(|(of, _)| of == app).map(|(_, net)| net);
+        let private = self.grant.egress_private.iter().chain(opened).cloned().collect();
+        Way { app: app.clone(), private, tls, timeouts }
+    }
+
+    fn limits(&self, asked: Limits) -> Limits {
+        let ceilings = &self.grant.limits;
+        let all = Limits { cpu_us: u64::MAX, ..self.ground.ceilings };
+        let granted = Limits {
+            cpu_us: ceilings.cpu_us.unwrap_or(all.cpu_us),
+            wall_ms: ceilings.wall_ms.unwrap_or(all.wall_ms),
+            memory_bytes: ceilings.memory_bytes.unwrap_or(all.memory_bytes),
+            subrequests: ceilings.subrequests.unwrap_or(all.subrequests),
+            ..all
+        };
+        asked.min(granted).min(self.ground.ceilings)
+    }
+
+    fn function(&self, name: &Name, function: &release::Function) -> Result<Function, Refusal> {
+        let guest = eyot_guest::Function {
+            app: self.release.app.clone(),
+            name: name.clone(),
+            release: self.release.number,
+            code: function.bundle.sha256,
+            limits: self.limits(function.limits),
+            env: function.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        };
+        let egress = function.egress.iter().map(|text| parsed(text.parse::<Egress>(), text));
+        Ok(Function {
+            label: name.as_str().to_owned().into(),
+            guest: Arc::new(guest),
+            egress: egress.collect::<Result<_, _>>()?,
+            way: self.way(None, release::Timeouts::default()),
+        })
+    }
+
+    fn upstream(&self, name: &Name, upstream: &release::Upstream) -> Result<Upstream, Refusal> {
+        let servers = upstream.servers.iter().map(|text| parsed(text.parse::<WebOrigin>(), text));
+        Ok(Upstream {
+            label: name.as_str().to_owned().into(),
+            servers: servers.collect::<Result<_, _>>()?,
+            way: self.way(upstream.tls.clone(), upstream.timeouts),
+            next: AtomicUsize::new(0),
+        })
+    }
+}
+
+struct Targets<'a> {
+    functions: BTreeMap<&'a Name, Arc<Function>>,
+    upstreams: BTreeMap<&'a Name, Arc<Upstream>>,
+}
+
+impl Targets<'_> {
+    fn route(&self, route: &release::Route) -> Result<Route, Refusal> {
+        let fallback = match (route.on_fault, &route.fallback) {
+            (OnFault::Open, Some(target)) => Some(self.target(target)?),
+            _ => None,
+        };
+        Ok(Route { id: route.id.clone().into(), target: self.target(&route.target)?, fallback })
+    }
+
+    fn target(&self, target: &release::Target) -> Result<Target, Refusal> {
+        let missing = |name: &Name| Refusal::new(Reason::Parse, format!("`{name}` is not in the release"));
+        Ok(match target {
+            release::Target::Function(name) => {
+                let function = self.functions.get(name).ok_or_else(|| missing(name))?;
+                Target { label: format!("function:{name}").into(), kind: Kind::Function(Arc::clone(function)) }
+            }
+            release::Target::Redirect(redirect) => {
+                let status = parsed(StatusCode::from_u16(redirect.status), "the status of a redirect")?;
+                let redirect = Redirect { status, to: redirect.to.clone() };
+                Target { label: Text::const_str("redirect"), kind: Kind::Redirect(Arc::new(redirect)) }
+            }
+            release::Target::Respond(fixed) => {
+                Target { label: Text::const_str("respond"), kind: Kind::Respond(Arc::new(respond(fixed)?)) }
+            }
+            release::Target::Upstream(name) => {
+                let upstream = self.upstreams.get(name).ok_or_else(|| missing(name))?;
+                Target { label: format!("upstream:{name}").into(), kind: Kind::Upstream(Arc::clone(upstream)) }
+            }
+        })
+    }
+}
+
+fn respond(fixed: &release::Respond) -> Result<Respond, Refusal> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &fixed.headers {
+        headers.append(parsed(HeaderName::try_from(name), name)?, parsed(HeaderValue::try_from(value), value)?);
+    }
+    Ok(Respond {
+        status: parsed(StatusCode::from_u16(fixed.status), "the status of a response")?,
+        headers,
+        body: Bytes::from(fixed.body.clone()),
+    })
+}
+
+impl Upstream {
+    /// All servers once, beginning with the next in turn.
+    pub fn in_turn(&self) -> impl Iterator<Item = &WebOrigin> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.servers.len().max(1);
+        self.servers[first..].iter().chain(&self.servers[..first])
+    }
+}
+
+impl Kind {
+    /// What a request may bring for this target, in bytes: body and head.
+    pub fn limits(&self) -> (u64, u64) {
+        let limits = match self {
+            Self::Function(function) => function.guest.limits,
+            Self::Redirect(_) | Self::Respond(_) | Self::Upstream(_) => Limits::default(),
+        };
+        (limits.body_bytes, limits.header_bytes)
+    }
+}

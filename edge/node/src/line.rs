@@ -1,0 +1,168 @@
+//! The request line: one request, top to bottom. `serve` owns the id, the clock and the record, and always gives a
+//! response; `answer` finds who answers and asks them; `respond` is the only place where a fault becomes HTTP.
+//!
+//! It must never wait for the pull, and never decide what `plan` decides.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use eyot_plan::arrival::{Answer, Arrival, Protocol};
+use eyot_plan::body::{self, Body};
+use eyot_plan::fault::{Code, Fault, Side};
+use eyot_plan::forward::{self, Client, Facts, Trail};
+use futures_util::FutureExt as _;
+use http::header::{ALLOW, HeaderName, HeaderValue};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use tracing::Instrument as _;
+
+use crate::admit::admit;
+use crate::entry::{Entry, Kind, Target};
+use crate::loan::Loan;
+use crate::node::Node;
+use crate::record::{Record, Recorded};
+use crate::{call, fixed, proxy};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RELEASE: HeaderName = HeaderName::from_static("eyot-release");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+impl Answer for Node {
+    async fn answer(&self, arrival: Arrival) -> Response<Body> {
+        serve(self, arrival).await
+    }
+}
+
+/// What is known of a request beside the request.
+pub(crate) struct Asked {
+    /// The protocol it came by.
+    pub(crate) protocol: Protocol,
+    /// The client's address.
+    pub(crate) client: std::net::IpAddr,
+    /// The URI it asked for.
+    pub(crate) uri: http::Uri,
+    /// Our id of it.
+    pub(crate) id: String,
+    /// Where it has been.
+    pub(crate) trail: Trail,
+}
+
+impl Asked {
+    /// What forwarding must know when the client's request is passed on.
+    pub(crate) fn facts<'a>(&'a self, fleet: &'a str) -> Facts<'a> {
+        let client = Client {
+            ip: self.client,
+            host: self.uri.authority().map_or("", |authority| authority.as_str()),
+            scheme: self.uri.scheme_str().unwrap_or("https"),
+        };
+        Facts { client: Some(client), ..self.own_facts(fleet) }
+    }
+
+    /// What forwarding must know when a function asks by itself.
+    pub(crate) fn own_facts<'a>(&'a self, fleet: &'a str) -> Facts<'a> {
+        Facts { fleet, protocol: self.protocol, request_id: &self.id, trail: &self.trail, client: None }
+    }
+}
+
+async fn serve(node: &Node, arrival: Arrival) -> Response<Body> {
+    let mut record = Record::begin(&node.telemetry, &node.access, &arrival);
+    let span = tracing::debug_span!("request", id = record.id);
+    let answered = AssertUnwindSafe(answer(node, arrival, &mut record)).catch_unwind().instrument(span).await;
+    let result = answered.unwrap_or_else(|_| Err(Fault::new(Code::InternalError).because("a panic")));
+    respond(node, result, record)
+}
+
+/// Finds who answers, and asks them.
+async fn answer(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Response<Body>, Fault> {
+    let Arrival { request, protocol, client, .. } = arrival;
+    let host = request.uri().host().unwrap_or_default();
+    let entry = node.snapshots.find(host).map_err(|stray| {
+        record.app(stray.app);
+        stray.fault
+    })?;
+    record.entry(&entry);
+    let found = entry.find(host, request.uri().path(), request.method());
+    let route = Arc::clone(found.inspect_err(|fault| {
+        if fault.code == Code::MethodNotAllowed {
+            record.allow = allow(&entry, request.uri());
+        }
+    })?);
+    record.route(&route);
+    record.target(&route.target);
+    let uri = request.uri().clone();
+    let (request, trail) = admit(request, &route.target, &node.config.node.fleet, &record.in_bytes)?;
+    let asked = Asked { protocol, client: client.ip(), uri, id: record.id.clone(), trail };
+    let Some(fallback) = &route.fallback else {
+        return ask(node, &entry, &route.target, request, &asked, record).await;
+    };
+    let (loan, request) = Loan::new(request);
+    let fault = match ask(node, &entry, &route.target, request, &asked, record).await {
+        Err(fault) if fault.code.side() != Side::Client => fault,
+        other => return other,
+    };
+    let Some(request) = loan.back() else { return Err(fault) };
+    record.fault(&fault);
+    record.target(fallback);
+    ask(node, &entry, fallback, request, &asked, record).await
+}
+
+/// Asks one target. What it says for others to say is taken out of its answer.
+async fn ask(
+    node: &Node,
+    entry: &Arc<Entry>,
+    target: &Target,
+    request: Request<Body>,
+    asked: &Asked,
+    record: &mut Record,
+) -> Result<Response<Body>, Fault> {
+    let mut response = match &target.kind {
+        Kind::Function(function) => call::call(node, entry, function, request, asked, record).await?,
+        Kind::Redirect(redirect) => fixed::redirect(redirect, &asked.uri)?,
+        Kind::Respond(respond) => fixed::respond(respond),
+        Kind::Upstream(upstream) => proxy::proxy(node, entry, upstream, request, asked).await?,
+    };
+    forward::response_back(response.headers_mut());
+    Ok(response)
+}
+
+/// The methods of the routes for this URI.
+fn allow(entry: &Entry, uri: &http::Uri) -> Option<HeaderValue> {
+    let methods = entry.methods(uri.host().unwrap_or_default(), uri.path());
+    let names: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
+    HeaderValue::from_str(&names.join(", ")).ok()
+}
+
+/// Makes the response: the only place where a fault becomes HTTP. From here on the record travels in the body.
+fn respond(node: &Node, result: Result<Response<Body>, Fault>, mut record: Record) -> Response<Body> {
+    let mut response = match result {
+        Ok(response) => response,
+        Err(fault) => {
+            record.fault(&fault);
+            let mut response = fault.response(&record.id).map(body::full);
+            if let Some(allow) = record.allow.take() {
+                response.headers_mut().insert(ALLOW, allow);
+            }
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&record.id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if node.config.debug.headers {
+        let release = record.release().and_then(|release| HeaderValue::from_str(&release).ok());
+        release.map(|release| headers.insert(RELEASE, release));
+        let timing = record.cpu_us().and_then(|cpu_us| HeaderValue::from_str(&timing(cpu_us)).ok());
+        timing.map(|timing| headers.append(SERVER_TIMING, timing));
+    }
+    record.head(response.status());
+    response.map(|body| Recorded::new(body, record).boxed_unsync())
+}
+
+/// `cpu;dur=0.410`, in milliseconds (Server Timing).
+fn timing(cpu_us: u64) -> String {
+    format!("cpu;dur={}.{:03}", cpu_us / 1000, cpu_us % 1000)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! What one node is made of: the parts that the request line, the pull and the admin share. It holds them and does
+//! nothing itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use eyot_bundle::grant::Grant;
+use eyot_bundle::refusal::Refusal;
+use eyot_bundle::release::{Limits, Release};
+use eyot_fetch::Fetch;
+use eyot_guest::Runtime;
+
+use crate::access;
+use crate::config::Config;
+use crate::entry::{Entry, Ground};
+use crate::shares::Shares;
+use crate::snapshot::Snapshots;
+use crate::telemetry::Telemetry;
+
+/// A node.
+pub struct Node {
+    /// What it was told.
+    pub config: Config,
+    /// Its metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// Its access log.
+    pub access: Arc<access::Log>,
+    /// What answers.
+    pub snapshots: Snapshots,
+    /// What each app may use.
+    pub shares: Shares,
+    /// What runs functions.
+    pub runtime: Runtime,
+    /// The way out.
+    pub fetch: Fetch,
+    /// Whether it takes requests.
+    pub ready: Ready,
+}
+
+impl Node {
+    /// The entry of `release` under `grant`, with this node's ceilings, ready to be put into the snapshot.
+    ///
+    /// # Errors
+    /// A refusal, if the release was not verified.
+    pub fn entry(&self, release: &Release, grant: &Grant) -> Result<Arc<Entry>, Refusal> {
+        let limits = &self.config.limits;
+        // What the node's config does not name has the widest value.
+        let ceilings = Limits {
+            cpu_us: limits.cpu_us,
+            wall_ms: limits.wall_ms,
+            memory_bytes: limits.memory_bytes,
+            idle_ms: u64::MAX,
+            subrequests: u32::MAX,
+            body_bytes: u64::MAX,
+            header_bytes: u64::MAX,
+        };
+        let share = self.shares.of(&release.app, &grant.share);
+        let ground = Ground { ceilings, allow_private: &self.config.egress.allow_private };
+        Entry::build(&ground, release, grant, share).map(Arc::new)
+    }
+}
+
+/// Whether a node takes requests: `/readyz`.
+#[derive(Debug, Default)]
+pub struct Ready {
+    loaded: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Ready {
+    /// The apps of the ledger are loaded, or the first sync is done.
+    pub fn loaded(&self) {
+        self.loaded.store(true, Ordering::Release);
+    }
+
+    /// Sends traffic elsewhere, or lets it come back.
+    pub fn drain(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Release);
+    }
+
+    /// Whether it drains.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether requests should be sent here.
+    pub fn is_ready(&self) -> bool {
+        self.loaded.load(Ordering::Acquire) && !self.is_draining()
+    }
+}

@@ -1,0 +1,231 @@
+//! A running node: from its config and its sockets to the last request. It builds the parts, wires them and takes them
+//! down; it decides nothing itself.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eyot_fetch::{Fetch, Options, Resolver};
+use eyot_front::{Certificates, Counts};
+use eyot_guest::Runtime;
+
+use crate::access;
+use crate::admin::{Admin, AdminError, Shown, Status};
+use crate::config::secret::{self, SecretError};
+use crate::config::{Config, Plain};
+use crate::node::{Node, Ready};
+use crate::shares::{Capacity, Shares};
+use crate::snapshot::Snapshots;
+use crate::sockets::{Sockets, SocketsError};
+use crate::telemetry::{self, Telemetry};
+
+/// The commit this was built from, when the build says so.
+const COMMIT: &str = match option_env!("EYOT_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+/// The version line of the engine that runs functions.
+const WASMTIME: &str = "48";
+
+/// Why a node does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its admin.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The way out.
+    #[error("the way out cannot be opened")]
+    Fetch(#[from] eyot_fetch::Error),
+    /// Its listeners or certificates.
+    #[error(transparent)]
+    Front(#[from] eyot_front::Error),
+    /// The runtime of functions.
+    #[error("functions cannot be run")]
+    Guest(#[from] eyot_guest::Error),
+    /// The system refused something.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Its sockets.
+    #[error(transparent)]
+    Sockets(#[from] SocketsError),
+}
+
+impl Error {
+    /// For `map_err`: the system refused `what`.
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// A node that runs: what whoever started it may know and do.
+pub struct Running {
+    /// Where it listens for TLS and HTTP/3.
+    pub https: Vec<SocketAddr>,
+    /// Where it listens in the clear.
+    pub http: Vec<SocketAddr>,
+    /// Where its admin listens on loopback.
+    pub admin: Vec<SocketAddr>,
+    /// Its parts.
+    pub node: Arc<Node>,
+    certificates: Arc<Certificates>,
+}
+
+impl Running {
+    /// Reads the certificates again; what was in use stays in use if they are bad.
+    pub fn reload(&self) {
+        match self.certificates.reload() {
+            Ok(()) => tracing::info!("the certificates were read again"),
+            Err(error) => tracing::error!(%error, "the certificates stay as they were"),
+        }
+    }
+}
+
+/// Runs a node on `sockets` until `shutdown` resolves; then lets what is in flight end, within the config's `drain`.
+/// `ready` is called when it listens.
+///
+/// # Errors
+/// What keeps it from starting. Once it runs, it runs.
+pub async fn run(
+    config: Config,
+    sockets: Sockets,
+    ready: impl FnOnce(Running),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    telemetry::count_panics();
+    let certificates = certificates(&config)?;
+    let counts = Arc::<Counts>::default();
+    let settings = settings(&config, &counts);
+    let running = Running {
+        https: sockets.front.tls_addresses(),
+        http: sockets.front.plain_addresses(),
+        admin: sockets.admin.tcp_addresses(),
+        node: Arc::new(build(config, &sockets)?),
+        certificates: Arc::clone(&certificates),
+    };
+    let node = Arc::clone(&running.node);
+    let sync = sync(&node);
+    let admin = Shown {
+        node: Arc::clone(&node),
+        certificates: Arc::clone(&certificates),
+        counts,
+        status: sync,
+        boot: uuid::Uuid::new_v4(),
+    };
+    let _admin = Admin::start(sockets.admin, admin)?;
+    ready(running);
+    let drains = Arc::clone(&node);
+    let shutdown = async move {
+        shutdown.await;
+        drains.ready.drain(true);
+    };
+    Ok(eyot_front::run(sockets.front, certificates, settings, node, shutdown).await?)
+}
+
+/// Brings back what the ledger holds and begins to pull. What it says of itself, for `/status`.
+fn sync(_node: &Arc<Node>) -> Status {
+    Arc::new(|| serde_json::Value::Null)
+}
+
+fn certificates(config: &Config) -> Result<Arc<Certificates>, Error> {
+    let files: Vec<(PathBuf, PathBuf)> =
+        config.tls.certificates.iter().map(|it| (it.chain.clone(), it.key.path().to_owned())).collect();
+    if files.is_empty() { Ok(Certificates::none()) } else { Ok(Certificates::load(&files)?) }
+}
+
+fn settings(config: &Config, counts: &Arc<Counts>) -> eyot_front::Settings {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    eyot_front::Settings {
+        connections_max: count(config.limits.connections_max),
+        connections_per_address_max: count(config.limits.connections_per_address_max),
+        drain: Duration::from_millis(config.limits.drain_ms),
+        plain: match config.listen.plain {
+            Plain::Redirect => eyot_front::Plain::Redirect,
+            Plain::Serve => eyot_front::Plain::Serve,
+        },
+        counts: Arc::clone(counts),
+        ..eyot_front::Settings::default()
+    }
+}
+
+/// The parts of a node.
+pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
+    let state = &config.node.state;
+    std::fs::create_dir_all(state).map_err(Error::io(format!("the state in {}", state.display())))?;
+    let telemetry = Arc::new(Telemetry::new());
+    telemetry.build(env!("CARGO_PKG_VERSION"), COMMIT, WASMTIME);
+    let access = access::Log::start(config.log.access, Arc::clone(&telemetry)).map_err(Error::io("the access log"))?;
+    Ok(Node {
+        access: Arc::new(access),
+        snapshots: Snapshots::default(),
+        shares: Shares::new(capacity(&config), Arc::clone(&telemetry)),
+        runtime: runtime(&config)?,
+        fetch: fetch(&config, sockets)?,
+        ready: Ready::default(),
+        telemetry,
+        config,
+    })
+}
+
+fn threads(config: &Config) -> usize {
+    match config.functions.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+fn capacity(config: &Config) -> Capacity {
+    Capacity {
+        threads: threads(config),
+        memory_bytes: config.functions.memory_bytes_max.unwrap_or_else(half_of_memory),
+        wait: Duration::from_millis(config.limits.queue_wait_ms),
+        waiting_max: config.limits.requests_queued_max,
+    }
+}
+
+/// Half of the machine's memory, in bytes.
+fn half_of_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    // The kernel's types differ between architectures; what does not fit is far above any machine.
+    u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into()) / 2
+}
+
+fn runtime(config: &Config) -> Result<Runtime, Error> {
+    let compile = &config.functions.compile;
+    let key = match &compile.key {
+        Some(secret) => secret.key()?,
+        None => secret::own_key(&config.node.state.join("compile.key"))?,
+    };
+    let settings = eyot_guest::Settings {
+        slots: config.functions.slots,
+        threads: threads(config),
+        memory_bytes_max: config.limits.memory_bytes,
+        code_bytes_max: config.functions.code_bytes_max,
+        queued_max: config.limits.requests_queued_max,
+        queue_wait_ms: config.limits.queue_wait_ms,
+        artefacts: compile.cache.join("compiled"),
+        key,
+    };
+    Ok(Runtime::new(settings)?)
+}
+
+/// The way out: never to the node's own sockets.
+fn fetch(config: &Config, sockets: &Sockets) -> Result<Fetch, Error> {
+    let resolver = match &config.egress.resolvers[..] {
+        [] => Resolver::System,
+        servers => Resolver::Servers(servers.to_vec()),
+    };
+    let (front, admin) = (&sockets.front, &sockets.admin);
+    let own = [front.tls_addresses(), front.udp_addresses(), front.plain_addresses(), admin.tcp_addresses()].concat();
+    Ok(Fetch::new(Options { resolver, own, ..Options::default() })?)
+}

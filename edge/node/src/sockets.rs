@@ -1,0 +1,170 @@
+//! The node's sockets: inherited from the service manager where it has them, else bound. Bound before anything else is
+//! built, so that a bad address fails at once.
+#![allow(unsafe_code)] // Taking over inherited file descriptors: `inherited`, and nothing else.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use eyot_front::Addresses;
+use rustix::net::SocketType;
+
+use crate::admin::{self, AdminError};
+use crate::config::Listen;
+
+/// All sockets of a node.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// The public ones.
+    pub front: eyot_front::Sockets,
+    /// The admin's.
+    pub admin: admin::Sockets,
+}
+
+/// Why the sockets cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketsError {
+    /// The admin's.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The public ones.
+    #[error(transparent)]
+    Front(#[from] eyot_front::Error),
+    /// Those that the service manager handed over.
+    #[error("the inherited sockets cannot be taken")]
+    Inherited(#[source] io::Error),
+}
+
+impl Sockets {
+    /// Binds all that `listen` names.
+    ///
+    /// # Errors
+    /// The first that cannot be bound.
+    pub fn bind(listen: &Listen) -> Result<Self, SocketsError> {
+        Self::with(listen, Inherited::default())
+    }
+
+    /// Takes what the service manager handed over and binds the rest. What is inherited for a port is all there is for
+    /// it; what fits no address of `listen` is closed. Works once in a process.
+    ///
+    /// # Errors
+    /// When the inherited sockets cannot be used, or the first that cannot be bound.
+    pub fn inherit(listen: &Listen) -> Result<Self, SocketsError> {
+        Self::with(listen, inherited().map_err(SocketsError::Inherited)?)
+    }
+
+    fn with(listen: &Listen, mut inherited: Inherited) -> Result<Self, SocketsError> {
+        let (mut front, mut rest) =
+            (eyot_front::Sockets::default(), Addresses { udp_sockets: 1, ..Default::default() });
+        for address in &listen.https {
+            let taken = inherited.take_streams(address.port(), &mut front.tls);
+            let taken = inherited.take_datagrams(address.port(), &mut front.udp) || taken;
+            if !taken && !holds(&front, *address) {
+                rest.https.push(*address);
+            }
+        }
+        for address in &listen.http {
+            if !inherited.take_streams(address.port(), &mut front.plain) && !holds(&front, *address) {
+                rest.http.push(*address);
+            }
+        }
+        inherited.warn();
+        let bound = eyot_front::Sockets::bind(&rest)?;
+        front.udp.extend(bound.udp);
+        front.tls.extend(bound.tls);
+        front.plain.extend(bound.plain);
+        Ok(Self { front, admin: admin::Sockets::bind(listen)? })
+    }
+}
+
+/// Whether a socket for the port of `address` was inherited already: `[::]:443` often stands for `0.0.0.0:443` too.
+fn holds(front: &eyot_front::Sockets, address: SocketAddr) -> bool {
+    let all = front.tls_addresses().into_iter().chain(front.udp_addresses()).chain(front.plain_addresses());
+    address.port() != 0 && all.into_iter().any(|held| held.port() == address.port())
+}
+
+/// Sockets that the service manager handed over.
+#[derive(Debug, Default)]
+struct Inherited {
+    streams: Vec<TcpListener>,
+    datagrams: Vec<UdpSocket>,
+}
+
+fn port(address: io::Result<SocketAddr>) -> Option<u16> {
+    address.ok().map(|address| address.port())
+}
+
+impl Inherited {
+    /// Moves the stream sockets of `wanted` into `to`; whether there was one.
+    fn take_streams(&mut self, wanted: u16, to: &mut Vec<TcpListener>) -> bool {
+        let before = to.len();
+        to.extend(self.streams.extract_if(.., |socket| port(socket.local_addr()) == Some(wanted)));
+        to.len() > before
+    }
+
+    /// Moves the datagram sockets of `wanted` into `to`; whether there was one.
+    fn take_datagrams(&mut self, wanted: u16, to: &mut Vec<UdpSocket>) -> bool {
+        let before = to.len();
+        to.extend(self.datagrams.extract_if(.., |socket| port(socket.local_addr()) == Some(wanted)));
+        to.len() > before
+    }
+
+    fn warn(&self) {
+        let streams = self.streams.iter().filter_map(|socket| socket.local_addr().ok());
+        let datagrams = self.datagrams.iter().filter_map(|socket| socket.local_addr().ok());
+        for address in streams.chain(datagrams) {
+            tracing::warn!(%address, "an inherited socket fits no address of `listen` and is closed");
+        }
+    }
+}
+
+/// Takes over the file descriptors of `LISTEN_FDS`, told apart by their type; all sockets of one unit share one name.
+fn inherited() -> io::Result<Inherited> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let mut inherited = Inherited::default();
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Ok(inherited);
+    }
+    for fd in sd_notify::listen_fds()? {
+        // SAFETY: the service manager opened it for this process alone (LISTEN_PID was checked), and `TAKEN` lets nobody
+        // take it a second time.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        match rustix::net::sockopt::socket_type(&fd)? {
+            SocketType::STREAM => inherited.streams.push(fd.into()),
+            SocketType::DGRAM => inherited.datagrams.push(fd.into()),
+            _ => tracing::warn!("an inherited socket is neither stream nor datagram and is closed"),
+        }
+    }
+    Ok(inherited)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Plain;
+
+    fn listen(https: &[SocketAddr], http: &[SocketAddr]) -> Listen {
+        Listen {
+            https: https.to_vec(),
+            http: http.to_vec(),
+            plain: Plain::Redirect,
+            admin_tcp: vec![],
+            admin_unix: vec![],
+        }
+    }
+
+    #[test]
+    fn an_inherited_socket_is_matched_by_type_and_port_and_the_rest_is_bound() {
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let tcp = TcpListener::bind(any).expect("loopback");
+        let address = tcp.local_addr().expect("bound");
+        let udp = UdpSocket::bind(address).expect("the port is free for UDP");
+        let stray = TcpListener::bind(any).expect("loopback");
+        let inherited = Inherited { streams: vec![tcp, stray], datagrams: vec![udp] };
+        let sockets = Sockets::with(&listen(&[address], &[any]), inherited).expect("all there");
+        assert_eq!(sockets.front.tls_addresses(), [address]);
+        assert_eq!(sockets.front.udp_addresses(), [address]);
+        assert_eq!(sockets.front.plain.len(), 1);
+    }
+}
