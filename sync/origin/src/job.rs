@@ -2,6 +2,7 @@
 //! upload, a renewal of what expires.
 
 use bytes::Bytes;
+use eyot_bundle::control::State;
 use eyot_bundle::digest::Digest;
 use eyot_bundle::grant::{Grant, GrantState};
 use eyot_bundle::name::Name;
@@ -148,29 +149,46 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
         Ok(verify::release(&document(&self.blobs, file).await?, &app.trust.app, number, &app.trust.grant)?)
     }
 
+    /// Whether [`Job::Keep`] may have something to do. Cheap: it is asked every second.
+    pub(crate) fn is_due(&self, view: &View, now: Timestamp) -> bool {
+        let running = |app: &AppView| app.control.as_ref().is_some_and(|control| control.state == State::Running);
+        view.seq() > 0 && (view.apps.values().any(running) || self.renewal(view, now).is_some())
+    }
+
+    /// What is due to be signed anew.
+    fn renewal(&self, view: &View, now: Timestamp) -> Option<Change> {
+        let mut change = Change::default();
+        let mut due = self.signer().timestamp_due(view.trust.time_floor(), now);
+        for (role, expires) in view.trust.expiries() {
+            let renew = match role.as_str() {
+                "director" => &mut change.renew_director,
+                "snapshot" => &mut change.renew_snapshot,
+                _ => continue,
+            };
+            *renew = self.signer().role_due(&role, expires, now);
+            due |= *renew;
+        }
+        due.then_some(change)
+    }
+
     async fn keep(&self, view: &View, now: Timestamp) -> Result<Option<Change>, Denied> {
         if view.seq() == 0 {
             return Ok(None);
         }
-        let mut change = Change::default();
+        let mut controls = Vec::new();
         for app in view.apps.values() {
-            let Some(control) = &app.control else { continue };
-            // A release whose grant was narrowed stands where it stands.
+            let running = app.control.as_ref().filter(|control| control.state == State::Running);
+            let Some(control) = running else { continue };
+            // A release whose grant was narrowed since stands where it stands.
             if let Ok(release) = self.release(app, control.release).await {
-                change.controls.extend(director::baked(control, &release, now));
+                controls.extend(director::baked(control, &release, now));
             }
         }
-        let mut timestamp_due = self.signer().timestamp_due(view.trust.time_floor(), now);
-        for (role, expires) in view.trust.expiries() {
-            let due = self.signer().role_due(&role, expires, now);
-            match role.as_str() {
-                "director" => change.renew_director = due,
-                "snapshot" => change.renew_snapshot = due,
-                _ => continue,
-            }
-            timestamp_due |= due;
+        let renewal = self.renewal(view, now);
+        if renewal.is_none() && controls.is_empty() {
+            return Ok(None);
         }
-        Ok((timestamp_due || !change.controls.is_empty()).then_some(change))
+        Ok(Some(Change { controls, ..renewal.unwrap_or_default() }))
     }
 }
 

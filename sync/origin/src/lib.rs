@@ -5,13 +5,22 @@
 //! itself (`timestamp`, `snapshot`, controls) can delay, pause or go back within what they signed, and nothing more.
 //! It must never hold a publisher's or an offline key.
 
+mod admin;
+mod audit;
 pub mod blobs;
 pub mod catalog;
 pub mod config;
 pub mod denied;
 mod director;
+mod fleet;
 pub mod heads;
 mod job;
+mod metrics;
+mod nonces;
+mod run;
 pub mod signer;
 mod uploads;
 mod view;
+mod wire;
+
+pub use run::{Bound, Error, run};

@@ -1,0 +1,123 @@
+//! Who did what: `audit.jsonl`, one synced line each, and the newest of them in memory for those who ask. Only what a
+//! proven key asked for is written, so a stranger cannot fill the disk.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eyot_link::wire::AuditRecord;
+
+/// Records kept in memory.
+const RECENT_MAX: usize = 1000;
+/// The file is moved to `audit.1.jsonl` when it is larger than this, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// How much of its end is read at the start, in bytes.
+const TAIL_BYTES: u64 = 1 << 20;
+/// A record's words are cut to this, in bytes.
+const DETAIL_BYTES_MAX: usize = 500;
+
+/// The audit. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Audit(Arc<Mutex<Open>>);
+
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    file: File,
+    recent: VecDeque<AuditRecord>,
+}
+
+impl Audit {
+    /// Opens the file, or makes it. A last line that was cut off is ended and passed over.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut file = append(path)?;
+        let length = file.metadata()?.len();
+        let from = length.saturating_sub(TAIL_BYTES);
+        let mut tail = Vec::new();
+        file.seek(SeekFrom::Start(from))?;
+        io::Read::by_ref(&mut file).take(TAIL_BYTES).read_to_end(&mut tail)?;
+        if tail.last().is_some_and(|last| *last != b'\n') {
+            file.write_all(b"\n")?;
+        }
+        let lines = tail.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        let mut recent: VecDeque<AuditRecord> = lines.collect();
+        recent.drain(..recent.len().saturating_sub(RECENT_MAX));
+        Ok(Self(Arc::new(Mutex::new(Open { path: path.to_owned(), file, recent }))))
+    }
+
+    /// Writes a record. A disk that is full does not stop what was done; the log says so.
+    pub(crate) async fn write(&self, mut record: AuditRecord) {
+        if record.detail.len() > DETAIL_BYTES_MAX {
+            let end = (0..=DETAIL_BYTES_MAX).rev().find(|at| record.detail.is_char_boundary(*at)).unwrap_or(0);
+            record.detail.truncate(end);
+        }
+        let open = Arc::clone(&self.0);
+        let written = tokio::task::spawn_blocking(move || {
+            open.lock().unwrap_or_else(PoisonError::into_inner).write(record)
+        });
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the audit cannot be written: make room on the disk"),
+            Err(error) => tracing::error!(%error, "the audit was not written"),
+        }
+    }
+
+    /// The newest records that `keep` lets through, newest last.
+    pub(crate) fn recent(&self, keep: impl Fn(&AuditRecord) -> bool) -> Vec<AuditRecord> {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.recent.iter().filter(|record| keep(record)).cloned().collect()
+    }
+}
+
+impl Open {
+    fn write(&mut self, record: AuditRecord) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&record)?;
+        line.push(b'\n');
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(record);
+        if self.file.metadata()?.len() + line.len() as u64 > FILE_BYTES_MAX {
+            std::fs::rename(&self.path, self.path.with_extension("1.jsonl"))?;
+            self.file = append(&self.path)?;
+        }
+        self.file.write_all(&line)?;
+        self.file.sync_data()
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).read(true).append(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(action: &str) -> AuditRecord {
+        AuditRecord {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            who: "key".to_owned(),
+            action: action.to_owned(),
+            app: None,
+            result: "done".to_owned(),
+            detail: "é".repeat(DETAIL_BYTES_MAX),
+        }
+    }
+
+    #[tokio::test]
+    async fn records_outlive_the_process_and_a_line_that_was_cut_off_costs_only_itself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("audit.jsonl");
+        Audit::open(&path).expect("a file").write(record("one")).await;
+        std::fs::OpenOptions::new().append(true).open(&path).expect("the file").write_all(b"{\"ti").expect("half");
+        let audit = Audit::open(&path).expect("the file");
+        audit.write(record("two")).await;
+        for audit in [audit, Audit::open(&path).expect("the file")] {
+            let actions: Vec<_> = audit.recent(|_| true).into_iter().map(|record| record.action).collect();
+            assert_eq!(actions, ["one", "two"]);
+        }
+    }
+}
