@@ -8,6 +8,7 @@ mod listen;
 pub mod parent;
 mod report;
 mod round;
+pub mod service;
 #[cfg(test)]
 mod tests;
 

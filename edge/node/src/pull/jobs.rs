@@ -114,7 +114,9 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             if let Some(refusal) = &app.refused {
                 self.refuse(&app.app, 0, refusal);
             }
-            if app.grant.state != GrantState::Active {
+            // Without a role that is believed there is nothing to prepare; why is told already.
+            let unlisted = app.refused.is_some() && app.releases.is_empty();
+            if app.grant.state != GrantState::Active || unlisted {
                 if let Some((_, running)) = self.jobs.plans.remove(&app.app).and_then(|plan| plan.running) {
                     running.abort();
                 }

@@ -1,0 +1,122 @@
+//! The pull of a whole node, on a thread and a runtime of its own, so that neither waits for the other.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use eyot_link::client::{Client, Parents, Token};
+use tokio::sync::oneshot;
+
+use super::{Handle, Pull, PullError, Setup};
+use crate::blobs::Blobs;
+use crate::compile::{Compilers, Options};
+use crate::config::secret::SecretError;
+use crate::node::Node;
+use crate::stage::Stage;
+use crate::status::Status;
+
+/// Why a node cannot begin to pull.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A file it was told of, or its state.
+    #[error("{}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Its parents.
+    #[error("the origin")]
+    Parents(#[from] eyot_link::error::Error),
+    /// What it kept.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// Its token.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+}
+
+/// A pull that runs. Dropped, it ends: what it was preparing is left, what is committed stays.
+pub struct Service {
+    handle: Handle,
+    status: Arc<Status>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Brings back what the node's ledger holds, then follows its origin. When this returns, what was active answers.
+    /// `program` is the one whose hidden verb `compile` is the compiler: this one.
+    ///
+    /// # Errors
+    /// What is wrong with what the node was told; no parent is asked yet.
+    pub fn start(node: &Arc<Node>, program: PathBuf) -> Result<Self, ServiceError> {
+        let config = &node.config;
+        let read = |path: &PathBuf| std::fs::read(path).map_err(|source| file(path.clone(), source));
+        let token = Token::new(&config.origin.token.text()?)?;
+        let ca_pem = read(&config.origin.ca)?;
+        let parents = Parents { urls: config.origin.urls.clone(), ca_pem, token: Some(token), signer: None };
+        let compile = &config.functions.compile;
+        let options = Options {
+            program,
+            processes: compile.processes,
+            memory_bytes: compile.memory_bytes,
+            cpu_ms: compile.cpu_ms,
+        };
+        let state = &config.node.state;
+        let blobs = Blobs::open(state).map_err(|source| file(state.join("blobs"), source))?;
+        let (runtime, telemetry) = (node.runtime.clone(), Arc::clone(&node.telemetry));
+        let compilers = Compilers::new(options);
+        let stage = Stage::new(Client::new(parents)?, blobs, compilers, runtime, Arc::clone(&telemetry));
+        let status = Arc::<Status>::default();
+        let setup = Setup {
+            stage: Arc::new(stage),
+            apps: Arc::clone(node),
+            status: Arc::clone(&status),
+            telemetry,
+            node: config.node.id.clone(),
+            region: config.node.region.clone(),
+            state: state.clone(),
+            root: read(&config.origin.root)?,
+            poll_ms: config.origin.poll_ms,
+        };
+        let (pull, handle) = Pull::start(setup)?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = spawn(pull, stopped).map_err(|source| file(state.clone(), source))?;
+        Ok(Self { handle, status, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What an operator may ask of it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// What it says of itself.
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // Its panic was counted by the hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(pull: Pull<Client, Node>, stopped: oneshot::Receiver<()>) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stopped = async move {
+        let _ = stopped.await;
+    };
+    std::thread::Builder::new().name("eyot-pull".to_owned()).spawn(move || runtime.block_on(pull.run(stopped)))
+}
+
+fn file(path: PathBuf, source: io::Error) -> ServiceError {
+    ServiceError::File { path, source }
+}
