@@ -54,9 +54,8 @@ impl Audit {
             record.detail.truncate(end);
         }
         let open = Arc::clone(&self.0);
-        let written = tokio::task::spawn_blocking(move || {
-            open.lock().unwrap_or_else(PoisonError::into_inner).write(record)
-        });
+        let written =
+            tokio::task::spawn_blocking(move || open.lock().unwrap_or_else(PoisonError::into_inner).write(record));
         match written.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the audit cannot be written: make room on the disk"),

@@ -28,11 +28,7 @@ pub trait Blobs: Send + Sync + 'static {
     fn size(&self, digest: Digest) -> impl Future<Output = Result<Option<u64>, BlobsError>> + Send;
 
     /// The bytes of `range`, which must lie inside the blob; `None` if it is not there.
-    fn get(
-        &self,
-        digest: Digest,
-        range: Range<u64>,
-    ) -> impl Future<Output = Result<Option<Bytes>, BlobsError>> + Send;
+    fn get(&self, digest: Digest, range: Range<u64>) -> impl Future<Output = Result<Option<Bytes>, BlobsError>> + Send;
 
     /// Puts `bytes`, durably; nothing happens if they are there.
     fn put(&self, bytes: Bytes) -> impl Future<Output = Result<Digest, BlobsError>> + Send;

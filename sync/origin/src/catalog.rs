@@ -11,7 +11,7 @@ use bytes::Bytes;
 use eyot_bundle::control::Control;
 use eyot_bundle::refusal::{Reason, Refusal};
 use eyot_bundle::sign::{self, Pin};
-use eyot_bundle::trust::{TargetFile, Trust};
+use eyot_bundle::trust::{TargetFile, Trust, app_of_role};
 use eyot_bundle::verify;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -140,7 +140,7 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
         }
         let Candidate { state, files, .. } = candidate;
         let value = serde_json::to_vec(&state).map_err(|error| Denied::Failed(error.to_string()))?;
-        let mut view = View::of(None, state, files, trust, &self.blobs).await?;
+        let mut view = View::of(None, state, files, trust, &self.root, &self.blobs).await?;
         view.version = Some(self.heads.swap(STATE_KEY, base.version, value.into()).await?);
         let view = Arc::new(view);
         self.show(Arc::clone(&view));
@@ -288,7 +288,7 @@ fn judge(root: &[u8], base: &Files, candidate: &Candidate, now: Timestamp) -> Re
 /// Reads the state of a head, and checks all of it anew.
 async fn read(entry: Option<Entry>, blobs: &impl Blobs, root: &Bytes) -> Result<View, Denied> {
     let Some(entry) = entry else {
-        return View::of(None, State::default(), Files::new(), Trust::new(root)?, blobs).await;
+        return View::of(None, State::default(), Files::new(), Trust::new(root)?, root, blobs).await;
     };
     let damaged = |what: String| Denied::Failed(format!("{what}: restore heads and blobs from one backup"));
     let state: State =
@@ -300,5 +300,13 @@ async fn read(entry: Option<Entry>, blobs: &impl Blobs, root: &Bytes) -> Result<
         files.insert(name.clone(), bytes);
     }
     let trust = Trust::replay(root, files.iter().map(|(name, bytes)| (name.clone(), bytes.to_vec())))?;
-    View::of(Some(entry.version), state, files, trust, blobs).await
+    // A replay passes over what another key signed; a state in which such a thing stands is not this operator's.
+    let app_role = |role: &str| app_of_role(role).is_some();
+    if let Some((role, refusal)) = trust.refused().into_iter().find(|(role, _)| !app_role(role)) {
+        return Err(damaged(format!("{role} does not verify from the root of the configuration on: {refusal}")));
+    }
+    if trust.seq() != state.seq {
+        return Err(damaged(format!("the snapshot is {}, the head says {}", trust.seq(), state.seq)));
+    }
+    View::of(Some(entry.version), state, files, trust, root, blobs).await
 }

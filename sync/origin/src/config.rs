@@ -107,9 +107,9 @@ impl Config {
 }
 
 fn admin(origin: &mut Table<'_>) -> Vec<AdminAddress> {
-    let field = origin.strings("admin").and_then(|texts| {
-        texts.iter().map(|text| admin_address(text)).collect::<Result<Vec<_>, String>>()
-    });
+    let field = origin
+        .strings("admin")
+        .and_then(|texts| texts.iter().map(|text| admin_address(text)).collect::<Result<Vec<_>, String>>());
     field.or(Vec::new())
 }
 
@@ -201,7 +201,13 @@ bundles_bytes = "1GiB"
             .replace("engine = \"files\"", "engine = \"s3\"\nbucket = \"b\"")
             .replace("\"24h\"", "\"1s\"");
         let problems = Config::parse("origin.toml", &bad).expect_err("five mistakes").to_string();
-        for part in ["origin.toml:6: `origin.fleeet`", "`origin.fleet` is missing", "loopback", "comes with a later", "`expiry.timestamp`"] {
+        for part in [
+            "origin.toml:6: `origin.fleeet`",
+            "`origin.fleet` is missing",
+            "loopback",
+            "comes with a later",
+            "`expiry.timestamp`",
+        ] {
             assert!(problems.contains(part), "{part} is not in:\n{problems}");
         }
     }

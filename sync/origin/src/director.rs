@@ -56,7 +56,9 @@ pub(crate) fn act(
         (Action::Pause, State::Running) => (State::Paused, control.step, control.base),
         (Action::Resume, State::Aborted | State::Paused | State::RolledBack) => resumed(control, release),
         (Action::Promote, State::Paused | State::Running) => step_after(control, release),
-        (Action::Abort, State::Paused | State::Running) => (State::Aborted, control.step, back_to(control.base, control, release, listed)?),
+        (Action::Abort, State::Paused | State::Running) => {
+            (State::Aborted, control.step, back_to(control.base, control, release, listed)?)
+        }
         (Action::Rollback, _) => rolled_back(control, release, listed, request.release)?,
         (Action::Abort | Action::Pause | Action::Promote | Action::Resume, state) => {
             return Err(conflict(format!("release {} is {}", control.release, word(state))));
@@ -213,7 +215,9 @@ mod tests {
         let two = release(2, &[1], &[0]);
         let control = published(Some(&published(None, &release(1, &[], &[0]), at(0))), &two, at(1));
         let bounded = Release { min_release: 2, ..two.clone() };
-        for (release, listed, to) in [(&two, &[1, 2][..], 3), (&two, &[2], 1), (&bounded, &[1, 2], 1), (&two, &[0, 1, 2], 0)] {
+        for (release, listed, to) in
+            [(&two, &[1, 2][..], 3), (&two, &[2], 1), (&bounded, &[1, 2], 1), (&two, &[0, 1, 2], 0)]
+        {
             let denied = act(&control, release, listed, ask(Action::Rollback, Some(to)), "k", at(2));
             assert_eq!(denied.expect_err("no way back").code(), "rollout", "{to}");
         }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use eyot_bundle::control::State;
 use eyot_bundle::digest::Digest;
-use eyot_bundle::grant::{Grant, GrantState};
+use eyot_bundle::grant::GrantState;
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::Reason;
 use eyot_bundle::release::{RELEASE_BYTES_MAX, Release};
@@ -48,7 +48,13 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
         }
     }
 
-    async fn publish(&self, view: &View, app: &Name, publish: &Publish, now: Timestamp) -> Result<Option<Change>, Denied> {
+    async fn publish(
+        &self,
+        view: &View,
+        app: &Name,
+        publish: &Publish,
+        now: Timestamp,
+    ) -> Result<Option<Change>, Denied> {
         let known = living(view, app)?;
         let name = format!("{}.json", app_role(app));
         let (role, bytes) = (Bytes::from(publish.role.0.clone()), Bytes::from(publish.release.0.clone()));
@@ -57,8 +63,8 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
             return Ok(None);
         }
         let judged = view.trust.judge(&app_role(app), &role, now)?;
-        let (number, file) = newest(app, &judged.files)
-            .ok_or_else(|| Denied::refused(Reason::Parse, "the role lists no release"))?;
+        let (number, file) =
+            newest(app, &judged.files).ok_or_else(|| Denied::refused(Reason::Parse, "the role lists no release"))?;
         newer(known, number)?;
         file.check(&bytes)?;
         if bytes.len() > RELEASE_BYTES_MAX {
@@ -66,7 +72,7 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
         }
         let release = verify::release(&bytes, app, number, &known.trust.grant)?;
         only_known(known, &release, &judged.files)?;
-        self.bundles(view, app, &release, &known.trust.grant).await?;
+        self.bundles(view, app, &release).await?;
         let control = director::published(known.control.as_ref(), &release, now);
         Ok(Some(Change {
             metadata: [(name, role)].into(),
@@ -76,14 +82,12 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
         }))
     }
 
-    /// Checks the bundles a release names: uploaded by this very app, of the size it says, not denied, within the
-    /// grant, and components that say what the release says of them.
-    async fn bundles(&self, view: &View, app: &Name, release: &Release, grant: &Grant) -> Result<(), Denied> {
+    /// Checks the bundles a release names: uploaded by this very app, of the size it says, not denied, and
+    /// components that say what the release says of them.
+    async fn bundles(&self, view: &View, app: &Name, release: &Release) -> Result<(), Denied> {
         let uploads = self.uploads(app).await?;
-        let mut total_bytes = 0_u64;
         for (name, function) in &release.functions {
             let bundle = function.bundle;
-            total_bytes = total_bytes.saturating_add(bundle.size);
             if view.denied.contains(&bundle.sha256) {
                 let detail = format!("the bundle of `{name}`, {}, is denied by the operator", bundle.sha256);
                 return Err(Denied::refused(Reason::Incompatible, detail));
@@ -108,10 +112,6 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
                     }
                 }
             }
-        }
-        if total_bytes > grant.share.disk_bytes {
-            let detail = format!("{total_bytes} bytes of bundles, the grant gives {}", grant.share.disk_bytes);
-            return Err(Denied::refused(Reason::OverQuota, detail));
         }
         Ok(())
     }

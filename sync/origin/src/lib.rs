@@ -24,3 +24,6 @@ mod view;
 mod wire;
 
 pub use run::{Bound, Error, run};
+
+#[cfg(test)]
+mod tests;

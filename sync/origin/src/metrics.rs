@@ -27,7 +27,10 @@ impl Metrics {
         with_local_recorder(&recorder, || {
             metrics::describe_counter!("eyot_origin_calls_total", "Calls of the wire, by status.");
             metrics::describe_counter!("eyot_origin_publishes_total", "Tries to publish, by what came of them.");
-            metrics::describe_gauge!("eyot_origin_nodes", "Nodes by region and state: watching, reporting, silent, revoked.");
+            metrics::describe_gauge!(
+                "eyot_origin_nodes",
+                "Nodes by region and state: watching, reporting, silent, revoked."
+            );
             metrics::describe_gauge!("eyot_origin_streams", "Streams that nodes hold.");
             metrics::describe_gauge!("eyot_snapshot_seq", "The number of the state.");
             metrics::describe_gauge!("eyot_metadata_expiry_timestamp_seconds", "When a role expires.");

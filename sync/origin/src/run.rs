@@ -79,16 +79,16 @@ type Kept = Catalog<RedbHeads, FileBlobs>;
 ///
 /// # Errors
 /// What is not usable, at the start. Nothing that a client does.
-pub async fn run(
-    config: Config,
-    ready: impl FnOnce(Bound),
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
+pub async fn run(config: Config, ready: impl FnOnce(Bound), shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     // Sockets first: a bad address fails before anything is opened.
     let sockets = Sockets::bind(&Addresses { https: config.listen.clone(), http: Vec::new(), udp_sockets: 1 })?;
     let listeners = config.admin.iter().map(|address| {
         let path = PathBuf::from(format!("{address:?}"));
-        Listener::bind(address).map_err(|error| Error::File { what: "the admin address", path, cause: error.to_string() })
+        Listener::bind(address).map_err(|error| Error::File {
+            what: "the admin address",
+            path,
+            cause: error.to_string(),
+        })
     });
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
     let certificates = Certificates::load(&[(secret_path(&config.tls_chain), secret_path(&config.tls_key))])?;
@@ -99,10 +99,8 @@ pub async fn run(
     let (end, ending) = watch::channel(false);
     let wire = Wire::new(Arc::clone(&catalog), audit, fleet.clone(), Arc::clone(&metrics), ending);
     let health = Arc::new(Health { catalog: Arc::clone(&catalog), fleet: fleet.clone(), metrics, certificates });
-    let bound = Bound {
-        wire: sockets.tls_addresses(),
-        admin: listeners.iter().filter_map(Listener::address).collect(),
-    };
+    let bound =
+        Bound { wire: sockets.tls_addresses(), admin: listeners.iter().filter_map(Listener::address).collect() };
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
         let health = Arc::clone(&health);
@@ -207,7 +205,8 @@ impl Status for Health {
     }
 
     fn metrics(&self) -> String {
-        let seconds = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let seconds =
+            |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let certificates: Vec<_> =
             self.certificates.expiries().into_iter().map(|(name, at)| (name, seconds(at))).collect();
         self.metrics.render(&self.catalog.view(), &self.fleet, &certificates, Timestamp::now())

@@ -95,7 +95,8 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
         match self.heads.get(&format!("app/{app}")).await? {
             None => Ok((None, Uploads::default())),
             Some(entry) => {
-                let uploads = serde_json::from_slice(&entry.value).map_err(|error| Denied::Failed(error.to_string()))?;
+                let uploads =
+                    serde_json::from_slice(&entry.value).map_err(|error| Denied::Failed(error.to_string()))?;
                 Ok((Some(entry.version), uploads))
             }
         }

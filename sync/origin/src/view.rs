@@ -113,12 +113,14 @@ pub(crate) struct Holder {
 }
 
 impl View {
-    /// What `state` means. Its documents are read from `blobs`; its metadata files are `files`, believed by `trust`.
+    /// What `state` means. Its documents are read from `blobs`; its metadata files are `files`, believed by
+    /// `trust` from `first_root` on.
     pub(crate) async fn of(
         version: Option<u64>,
         state: State,
         files: Files,
         trust: Trust,
+        first_root: &[u8],
         blobs: &impl Blobs,
     ) -> Result<Self, Denied> {
         let mut apps = BTreeMap::new();
@@ -136,7 +138,7 @@ impl View {
         let denied: DeniedDigests = fleet_document(blobs, fleet.denied.as_ref()).await?;
         let living = nodes.nodes.iter().filter(|(_, node)| !node.revoked);
         let tokens = living.map(|(name, node)| (node.token_sha256, name.clone())).collect();
-        let keys = holders(&files, &apps)?;
+        let keys = holders(&files, first_root, &apps)?;
         let apps_targets = apps.values().flat_map(|app| app.trust.releases.values().chain(app.trust.control.as_ref()));
         let all = apps_targets.chain(fleet.nodes.as_ref()).chain(fleet.denied.as_ref());
         let targets = all.map(|file| (file.path.clone(), file.clone())).collect();
@@ -152,9 +154,11 @@ impl View {
     /// The metadata files that came after `seq`, by their names on the wire; the timestamp always.
     pub(crate) fn since(&self, seq: u64) -> impl Iterator<Item = (String, &Bytes)> {
         let newer = move |(name, file): &(&String, &FileRef)| file.seq > seq || *name == "timestamp.json";
-        self.state.files.iter().filter(newer).filter_map(|(name, file)| {
-            self.files.get(name).map(|bytes| (wire_name(name, file.version), bytes))
-        })
+        self.state
+            .files
+            .iter()
+            .filter(newer)
+            .filter_map(|(name, file)| self.files.get(name).map(|bytes| (wire_name(name, file.version), bytes)))
     }
 
     /// The metadata file of this name on the wire: the one in force, or where an earlier one lies.
@@ -163,9 +167,12 @@ impl View {
             Some((version, rest)) if rest != "json" && !wire.ends_with(".root.json") => (version.parse().ok(), rest),
             _ => (None, wire),
         };
-        let current = self.state.files.get(name).filter(|file| version.is_none_or(|version: u64| version == file.version));
+        let current =
+            self.state.files.get(name).filter(|file| version.is_none_or(|version: u64| version == file.version));
         let exact = current.filter(|_| version.is_some() || name == "timestamp.json" || name.ends_with(".root.json"));
-        exact.or_else(|| self.state.earlier.iter().rev().find(|(earlier, _)| earlier == wire).map(|(_, file)| file)).copied()
+        exact
+            .or_else(|| self.state.earlier.iter().rev().find(|(earlier, _)| earlier == wire).map(|(_, file)| file))
+            .copied()
     }
 }
 
@@ -190,7 +197,11 @@ async fn fleet_document<T: Default + serde::de::DeserializeOwned>(
 }
 
 /// Who may sign requests: the publishers of each app, and the operator's keys.
-fn holders(files: &Files, apps: &BTreeMap<Name, AppView>) -> Result<BTreeMap<String, Holder>, Denied> {
+fn holders(
+    files: &Files,
+    first_root: &[u8],
+    apps: &BTreeMap<Name, AppView>,
+) -> Result<BTreeMap<String, Holder>, Denied> {
     let mut holders: BTreeMap<String, Holder> = BTreeMap::new();
     let empty = |key| Holder { key, apps: BTreeSet::new(), operator: false };
     for (name, app) in apps {
@@ -198,7 +209,7 @@ fn holders(files: &Files, apps: &BTreeMap<Name, AppView>) -> Result<BTreeMap<Str
             holders.entry(id.clone()).or_insert_with(|| empty(*key)).apps.insert(name.clone());
         }
     }
-    let mut operators = root_keys(files)?;
+    let mut operators = root_keys(files, first_root)?;
     if let Some(targets) = files.get("targets.json") {
         let draft = sign::read(targets).map_err(|error| Denied::Failed(error.to_string()))?;
         let fleet = draft.delegations.into_iter().filter(|delegation| delegation.role == "fleet");
@@ -210,8 +221,8 @@ fn holders(files: &Files, apps: &BTreeMap<Name, AppView>) -> Result<BTreeMap<Str
     Ok(holders)
 }
 
-/// The keys of `root` and `targets` in the newest root, which was verified.
-fn root_keys(files: &Files) -> Result<Vec<PublicKey>, Denied> {
+/// The keys of `root` and `targets` in the newest root, which was verified; before there is a state, in the first.
+fn root_keys(files: &Files, first_root: &[u8]) -> Result<Vec<PublicKey>, Denied> {
     #[derive(Deserialize)]
     struct Envelope {
         signed: Root,
@@ -235,9 +246,10 @@ fn root_keys(files: &Files) -> Result<Vec<PublicKey>, Denied> {
         keyids: Vec<String>,
     }
     let version = |name: &String| name.strip_suffix(".root.json")?.parse::<u64>().ok();
-    let newest = files.iter().filter_map(|(name, bytes)| Some((version(name)?, bytes))).max_by_key(|(version, _)| *version);
-    let Some((_, bytes)) = newest else { return Ok(Vec::new()) };
-    let root: Envelope = serde_json::from_slice(bytes).map_err(|error| Denied::Failed(error.to_string()))?;
+    let newest =
+        files.iter().filter_map(|(name, bytes)| Some((version(name)?, bytes))).max_by_key(|(version, _)| *version);
+    let newest = newest.map_or(first_root, |(_, bytes)| bytes);
+    let root: Envelope = serde_json::from_slice(newest).map_err(|error| Denied::Failed(error.to_string()))?;
     let ids = ["root", "targets"].iter().filter_map(|role| root.signed.roles.get(*role)).flat_map(|role| &role.keyids);
     let keys = ids.filter_map(|id| root.signed.keys.get(id)).filter(|key| key.keytype == "ed25519");
     Ok(keys.filter_map(|key| PublicKey::from_hex(&key.keyval.public)).collect())

@@ -100,11 +100,13 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
             ["apps", app, "rollout"] if post => self.rollout(asked, body, name(app)?).await,
             ["fleet"] if get => self.fleet(asked),
             ["audit"] if get => self.audit(asked),
-            ["apps" | "audit" | "blobs" | "fleet" | "metadata" | "report" | "targets" | "watch", ..] => Err(Denied::request(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                format!("nothing here takes {method}"),
-            )),
+            ["apps" | "audit" | "blobs" | "fleet" | "metadata" | "report" | "targets" | "watch", ..] => {
+                Err(Denied::request(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method_not_allowed",
+                    format!("nothing here takes {method}"),
+                ))
+            }
             _ => Err(Denied::not_found("the origin has nothing of this name")),
         }
     }

@@ -99,7 +99,8 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         }
         let _upload = self.permit()?;
         let storing = self.store(bytes, digest, &apps);
-        let size = tokio::time::timeout(Duration::from_secs(body::BODY_S), storing).await.map_err(|_| body::too_slow())??;
+        let size =
+            tokio::time::timeout(Duration::from_secs(body::BODY_S), storing).await.map_err(|_| body::too_slow())??;
         for app in &apps {
             self.catalog.note_upload(app, digest, size).await?;
         }
@@ -170,12 +171,15 @@ fn part(headers: &HeaderMap, size: u64) -> Part {
     let (Some(value), None) = (all.next(), all.next()) else { return Part::Whole };
     let spec = value.to_str().ok().and_then(|value| value.strip_prefix("bytes="));
     let Some((first, last)) = spec.and_then(|spec| spec.split_once('-')) else { return Part::Whole };
-    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
     match (number(first), number(last)) {
         (None, Some(0)) if first.is_empty() => Part::Outside,
         (None, Some(count)) if first.is_empty() => Part::Some(size.saturating_sub(count)..size),
         (Some(first), _) if last.is_empty() && first < size => Part::Some(first..size),
-        (Some(first), Some(last)) if first <= last && first < size => Part::Some(first..size.min(last.saturating_add(1))),
+        (Some(first), Some(last)) if first <= last && first < size => {
+            Part::Some(first..size.min(last.saturating_add(1)))
+        }
         (Some(first), last) if first >= size && last.is_none_or(|last| first <= last) => Part::Outside,
         _ => Part::Whole,
     }

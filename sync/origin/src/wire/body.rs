@@ -41,7 +41,8 @@ async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, Denied> {
 /// The next piece of a body; `None` at its end.
 pub(crate) async fn next(body: &mut Body) -> Result<Option<Bytes>, Denied> {
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|fault| Denied::request(fault.code.status(), fault.code.name(), "the body broke off"))?;
+        let frame =
+            frame.map_err(|fault| Denied::request(fault.code.status(), fault.code.name(), "the body broke off"))?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
         }

@@ -48,7 +48,8 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
             return Err(Denied::request(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many streams"));
         }
         let stream = self.fleet.stream(node)?;
-        let mut beat = tokio::time::interval_at(Instant::now() + Duration::from_millis(BEAT_MS), Duration::from_millis(BEAT_MS));
+        let mut beat =
+            tokio::time::interval_at(Instant::now() + Duration::from_millis(BEAT_MS), Duration::from_millis(BEAT_MS));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut views = self.catalog.views();
         views.mark_changed();

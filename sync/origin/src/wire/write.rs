@@ -95,6 +95,8 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
     pub(super) async fn note(&self, who: &str, action: String, app: Option<Name>, result: &str, detail: String) {
         tracing::info!(who, action, app = app.as_ref().map(Name::as_str), result, detail, "asked");
         let time = jiff::Timestamp::now();
-        self.audit.write(AuditRecord { time, who: who.to_owned(), action, app, result: result.to_owned(), detail }).await;
+        self.audit
+            .write(AuditRecord { time, who: who.to_owned(), action, app, result: result.to_owned(), detail })
+            .await;
     }
 }
