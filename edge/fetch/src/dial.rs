@@ -11,7 +11,7 @@ use eyot_plan::way::Way;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 pub use crate::key::{Destination, Scheme};
 use crate::resolve::Names;
@@ -86,17 +86,14 @@ async fn connect_any(addresses: &[SocketAddr], connect_ms: u64) -> io::Result<Tc
         } else if trying.is_empty() {
             return Err(last);
         }
-        let next_at = Instant::now() + STAGGER;
-        loop {
-            tokio::select! {
-                biased;
-                done = trying.next() => match done {
-                    Some(Ok(tcp)) => return Ok(tcp),
-                    Some(Err(error)) => { last = error; break }
-                    None => break,
-                },
-                () = sleep_until(next_at), if waiting.len() > 0 => break,
-            }
+        tokio::select! {
+            biased;
+            done = trying.next() => match done {
+                Some(Ok(tcp)) => return Ok(tcp),
+                Some(Err(error)) => last = error,
+                None => {}
+            },
+            () = sleep(STAGGER), if waiting.len() > 0 => {}
         }
     }
 }

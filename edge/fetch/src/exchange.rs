@@ -97,7 +97,7 @@ impl Exchange<'_> {
     async fn connect(&self) -> Result<Lease, Fault> {
         let until = (Instant::now() + millis(self.way.timeouts.connect_ms)).min(self.total_at);
         let (fetch, app) = (self.fetch, self.way.app.as_str());
-        let (place, dialling) = fetch.room.enter(app, until, |app| fetch.pool.shed(app)).await?;
+        let (place, dialling) = fetch.room.enter(app, until, &fetch.pool).await?;
         let open = async {
             let stream = dial(&fetch.out, self.way, &self.to).await?;
             Connection::open(stream, place, fetch.pool.streams_max).await

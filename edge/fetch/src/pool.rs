@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::{H1, H2, Lease};
@@ -21,6 +23,8 @@ pub(crate) struct Pool {
     per_key_max: usize,
     all_max: usize,
     pub(crate) streams_max: usize,
+    /// Who waits for room wants to know.
+    became_idle: Notify,
 }
 
 #[derive(Default)]
@@ -49,7 +53,8 @@ pub(crate) enum Kept {
 
 impl Pool {
     pub(crate) fn new(idle: Duration, per_key_max: usize, all_max: usize, streams_max: usize) -> Self {
-        Self { shelves: Mutex::default(), idle, per_key_max, all_max, streams_max: streams_max.max(1) }
+        let streams_max = streams_max.clamp(1, Semaphore::MAX_PERMITS);
+        Self { shelves: Mutex::default(), idle, per_key_max, all_max, streams_max, became_idle: Notify::new() }
     }
 
     fn shelves(&self) -> MutexGuard<'_, Shelves> {
@@ -80,7 +85,8 @@ impl Pool {
         match lease {
             Lease::H2(h2, permit) => {
                 h2.touch();
-                drop(permit);
+                drop((permit, h2));
+                self.became_idle.notify_waiters();
             }
             Lease::H1(mut h1) => {
                 let (pool, Ok(runtime)) = (Arc::clone(self), tokio::runtime::Handle::try_current()) else { return };
@@ -117,22 +123,30 @@ impl Pool {
             shelves.is_swept = true;
             tokio::spawn(sweep(Arc::downgrade(self), self.idle / 2));
         }
+        drop(shelves);
+        self.became_idle.notify_waiters();
     }
 
-    /// Closes an idle connection of `app`, or of any.
-    pub(crate) fn shed(&self, app: Option<&str>) {
+    /// Resolves when a connection has become idle.
+    pub(crate) fn became_idle(&self) -> Notified<'_> {
+        self.became_idle.notified()
+    }
+
+    /// Closes an idle connection of `app`, or of any. Says whether there was one.
+    pub(crate) fn shed(&self, app: Option<&str>) -> bool {
         let mut shelves = self.shelves();
         let of_app = shelves.by_key.iter_mut().filter(|(key, _)| app.is_none_or(|app| *key.app == *app));
         for (_, shelf) in of_app {
             if !shelf.h1.is_empty() {
                 shelf.h1.remove(0);
-                return;
+                return true;
             }
             if let Some(at) = shelf.h2.iter().position(|h2| h2.is_unused()) {
                 shelf.h2.swap_remove(at);
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// How many connections are kept that carry nothing.

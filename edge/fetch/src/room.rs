@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eyot_plan::fault::{Code, Fault};
+use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
+
+use crate::pool::Pool;
 
 /// Connections of one app that are being made at once at most: a name that never resolves holds one of these.
 const DIALS_MAX: usize = 64;
@@ -43,29 +46,18 @@ impl Room {
         Self { all, apps: Mutex::default(), per_app_max: per_app_max.min(Semaphore::MAX_PERMITS) }
     }
 
-    /// A place for a connection of `app`. `shed` is called when there is none: it may close an idle connection of the
-    /// app named, or of any.
+    /// A place for a connection of `app`. Where there is none, an idle connection of the app, or of any, makes room.
     ///
     /// # Errors
     /// `allowance_spent` if the app has no place by `until`, `overloaded` if nobody has.
-    pub(crate) async fn enter(
-        &self,
-        app: &str,
-        until: Instant,
-        shed: impl Fn(Option<&str>),
-    ) -> Result<(Place, Dialling), Fault> {
+    pub(crate) async fn enter(&self, app: &str, until: Instant, pool: &Pool) -> Result<(Place, Dialling), Fault> {
         let of_app = self.app(app);
-        if of_app.connections.available_permits() == 0 {
-            shed(Some(app));
-        }
-        let spent = || Fault::new(Code::AllowanceSpent).because("the app has no connection left");
-        let connection = permit(of_app.connections, until).await.ok_or_else(spent)?;
-        let dialling = permit(of_app.dials, until).await.ok_or_else(spent)?;
-        if self.all.available_permits() == 0 {
-            shed(None);
-        }
-        let full = || Fault::new(Code::Overloaded).because("the node has no connection left");
-        let all = permit(Arc::clone(&self.all), until).await.ok_or_else(full)?;
+        let spent = |_| Fault::new(Code::AllowanceSpent).because("the app has no connection left");
+        let full = |_| Fault::new(Code::Overloaded).because("the node has no connection left");
+        let connection = make_room(of_app.connections, pool, Some(app));
+        let connection = timeout_at(until, connection).await.map_err(spent)?;
+        let dialling = timeout_at(until, permit(of_app.dials)).await.map_err(spent)?;
+        let all = timeout_at(until, make_room(Arc::clone(&self.all), pool, None)).await.map_err(full)?;
         Ok((Place { _app: connection, _all: all }, Dialling { _permit: dialling }))
     }
 
@@ -85,6 +77,25 @@ impl Room {
     }
 }
 
-async fn permit(semaphore: Arc<Semaphore>, until: Instant) -> Option<OwnedSemaphorePermit> {
-    timeout_at(until, semaphore.acquire_owned()).await.ok()?.ok()
+/// A permit: while there is none, what becomes idle is closed for it.
+async fn make_room(semaphore: Arc<Semaphore>, pool: &Pool, app: Option<&str>) -> OwnedSemaphorePermit {
+    let mut permit = std::pin::pin!(permit(semaphore));
+    loop {
+        let mut idle = std::pin::pin!(pool.became_idle());
+        // From here on nothing that becomes idle is missed.
+        idle.as_mut().enable();
+        if let Some(permit) = permit.as_mut().now_or_never() {
+            return permit;
+        }
+        if !pool.shed(app) {
+            tokio::select! {
+                permit = &mut permit => return permit,
+                () = idle => {}
+            }
+        }
+    }
+}
+
+async fn permit(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
+    semaphore.acquire_owned().await.expect("no semaphore of a room is ever closed")
 }

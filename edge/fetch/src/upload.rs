@@ -139,7 +139,8 @@ impl http_body::Body for UploadBody {
         };
         let ended = match &polled {
             Poll::Ready(None | Some(Err(_))) => true,
-            Poll::Ready(Some(Ok(_))) => http_body::Body::is_end_stream(&self.body),
+            // A reader that knows the length does not ask for the end.
+            Poll::Ready(Some(Ok(_))) => self.left == Some(0) || http_body::Body::is_end_stream(&self.body),
             Poll::Pending => false,
         };
         let mut state = self.upload.state();

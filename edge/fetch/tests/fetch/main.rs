@@ -1,0 +1,8 @@
+//! The way out against real servers, good and hostile, on loopback.
+
+mod exchange;
+mod harness;
+mod hostile;
+mod names;
+mod pooling;
+mod tls;
