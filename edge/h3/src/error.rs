@@ -23,8 +23,8 @@ pub enum Error {
     /// The peer broke the protocol.
     #[error("the peer broke the protocol: {0}")]
     Peer(Failure),
-    /// The peer goes away and did not process the request.
-    #[error("the peer goes away and did not process the request")]
+    /// The connection takes no more requests: this one was not sent, or surely not processed.
+    #[error("the connection takes no more requests")]
     Refused,
     /// The peer reset the stream with this code.
     #[error("the peer reset the stream: {0}")]
@@ -55,6 +55,18 @@ impl Error {
             Self::Reset(code) | Self::Stopped(code) => *code == Code::REQUEST_REJECTED,
             _ => false,
         }
+    }
+
+    /// Whether TLS failed: a certificate that is not trusted, no protocol in common, and the like.
+    pub fn is_tls(&self) -> bool {
+        use quinn::ConnectionError::{ConnectionClosed, TransportError};
+        // RFC 9001, section 4.8: alerts are the codes from 0x100 to 0x1ff.
+        let code = match self {
+            Self::Connection(TransportError(error)) => u64::from(error.code),
+            Self::Connection(ConnectionClosed(close)) => u64::from(close.error_code),
+            _ => return false,
+        };
+        (0x100..=0x1ff).contains(&code)
     }
 
     /// Whether the connection is over, and not this request alone.

@@ -48,7 +48,7 @@ where
     .await;
     let response = tokio::select! {
         biased;
-        response = response(&mut incoming) => response?,
+        response = response(&mut incoming) => response.map_err(|error| unless_refused(shared, id, error))?,
         error = upload.failed() => return Err(error),
         error = refused(shared, id) => return Err(error),
     };
@@ -63,7 +63,8 @@ async fn open(shared: &Shared) -> Result<(quinn::SendStream, quinn::RecvStream),
     tokio::select! {
         biased;
         () = told(&mut goaway) => Err(Error::Refused),
-        streams = shared.quinn.open_bi() => streams.map_err(|error| shared.error(error)),
+        // Without a stream nothing was sent.
+        streams = shared.quinn.open_bi() => streams.map_err(|_| Error::Refused),
     }
 }
 
@@ -77,6 +78,11 @@ async fn refused(shared: &Shared, id: u64) -> Error {
     let mut goaway = shared.goaway_in.subscribe();
     let told = goaway.wait_for(|goaway| goaway.is_some_and(|refused| id >= refused)).await.is_ok();
     if told { Error::Refused } else { std::future::pending().await }
+}
+
+/// The error, unless the server has said that it does not process the request `id`.
+fn unless_refused(shared: &Shared, id: u64, error: Error) -> Error {
+    if shared.goaway_in.borrow().is_some_and(|refused| id >= refused) { Error::Refused } else { error }
 }
 
 /// The head of the final response.

@@ -49,7 +49,7 @@ struct Flight {
     finished: Vec<SendStream>,
 }
 
-/// One request in flight.
+/// One request in flight: until its response is finished and its body is dropped.
 pub(crate) struct Ticket(Arc<Shared>);
 
 impl Drop for Ticket {

@@ -8,7 +8,7 @@ use std::task::Poll;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Request;
-use quinn::{ConnectionError, RecvStream, SendStream};
+use quinn::{ConnectionError, RecvStream, SendStream, TransportErrorCode};
 
 use super::Responder;
 use super::drain::Drain;
@@ -18,6 +18,9 @@ use crate::core::peer::Role;
 use crate::driver::shared::Shared;
 use crate::driver::{streams, varint};
 use crate::{Error, Limits, RecvBody};
+
+/// QUIC's own NO_ERROR (RFC 9000, section 20.1).
+const NO_ERROR: TransportErrorCode = TransportErrorCode::NO_ERROR;
 
 /// One connection of a client. It gives requests as long as [`Connection::accept`] is called, which also drives the
 /// drain. Dropping it closes the connection with H3_NO_ERROR, whatever is in flight.
@@ -105,6 +108,8 @@ impl Connection {
             // Many clients close with code 0 when they are done.
             Error::Closed(Code::NO_ERROR | Code(0)) => Ok(None),
             Error::Connection(ConnectionError::LocallyClosed) => Ok(None),
+            // Others (curl) close the QUIC connection without an error of the application.
+            Error::Connection(ConnectionError::ConnectionClosed(close)) if close.error_code == NO_ERROR => Ok(None),
             Error::Connection(ConnectionError::TimedOut) if self.is_idle() => Ok(None),
             error => Err(error),
         }

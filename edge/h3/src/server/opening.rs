@@ -28,7 +28,7 @@ pub(super) struct Opening {
 struct Parts {
     incoming: Incoming,
     outgoing: Outgoing,
-    ticket: Ticket,
+    ticket: Arc<Ticket>,
 }
 
 impl Opening {
@@ -36,7 +36,7 @@ impl Opening {
         let message = Message::request(shared.limits.bounds());
         let incoming = Incoming::new(recv, message, Arc::clone(shared), Code::NO_ERROR);
         let outgoing = Outgoing::new(send, Arc::clone(shared), Code::INTERNAL_ERROR);
-        let parts = Parts { incoming, outgoing, ticket: shared.ticket() };
+        let parts = Parts { incoming, outgoing, ticket: Arc::new(shared.ticket()) };
         Self { parts: Some(parts), deadline: None, shared: Arc::clone(shared) }
     }
 
@@ -56,7 +56,7 @@ impl Opening {
             return Some((request.map(|()| RecvBody::empty()), responder));
         }
         let incoming = Arc::new(Mutex::new(incoming));
-        let body = RecvBody::new(Arc::clone(&incoming), None);
+        let body = RecvBody::new(Arc::clone(&incoming), Some(Arc::clone(&ticket) as Arc<_>));
         Some((request.map(|()| body), Responder::new(outgoing.beside(incoming), ticket, head)))
     }
 

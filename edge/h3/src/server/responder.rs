@@ -1,6 +1,7 @@
 //! Answering one request.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -18,13 +19,13 @@ use crate::driver::shared::{Ticket, lock};
 /// what was wrong with the request's body.
 pub struct Responder {
     outgoing: Outgoing,
-    ticket: Ticket,
+    ticket: Arc<Ticket>,
     /// Whether the request's method is HEAD.
     head: bool,
 }
 
 impl Responder {
-    pub(super) fn new(outgoing: Outgoing, ticket: Ticket, head: bool) -> Self {
+    pub(super) fn new(outgoing: Outgoing, ticket: Arc<Ticket>, head: bool) -> Self {
         Self { outgoing, ticket, head }
     }
 
@@ -84,5 +85,11 @@ impl Responder {
         .await;
         self.outgoing.on_drop(Code::REQUEST_CANCELLED);
         self.outgoing.broken_off();
+    }
+}
+
+impl std::fmt::Debug for Responder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Responder").field("head", &self.head).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! Ends without loss.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use eyot_h3::core::code::Code;
@@ -124,5 +125,42 @@ async fn the_last_clone_closes_the_connection_once_its_body_is_read() {
     let response = client.send(crate::harness::post("/", body.clone())).await.unwrap();
     drop(client);
     assert_eq!(text(response).await, body);
+    server.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn under_load_each_request_is_answered_or_surely_not_processed() {
+    let processed = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&processed);
+    let server = serve(Limits::default(), move |request, responder| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        crate::harness::echo(request, responder)
+    });
+    let client = server.client().await;
+    let senders: Vec<_> = (0..20)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let mut answered = 0;
+                loop {
+                    match client.send(crate::harness::post("/", "body")).await {
+                        Ok(response) => assert_eq!(text(response).await, "body"),
+                        Err(error) if error.is_unprocessed() => return answered,
+                        Err(error) => panic!("{error}"),
+                    }
+                    answered += 1;
+                }
+            })
+        })
+        .collect();
+    while processed.load(Ordering::Relaxed) < 100 {
+        tokio::task::yield_now().await;
+    }
+    server.drain.notify_one();
+    let mut answered = 0;
+    for sender in senders {
+        answered += sender.await.unwrap();
+    }
+    assert_eq!(answered, processed.load(Ordering::Relaxed));
     server.end().await.unwrap();
 }

@@ -284,3 +284,11 @@ async fn a_response_that_does_not_wait_for_the_body_stops_it() {
     assert_eq!(text(response).await, "enough");
     assert_eq!(text(client.send(get("/")).await.unwrap()).await, "enough", "the connection lives");
 }
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_told_from_a_server_that_is_not_there() {
+    let server = serve(Limits::default(), echo);
+    let stranger = crate::harness::tls();
+    let error = crate::harness::try_client_of(&stranger, server.address).await.unwrap_err();
+    assert!(error.is_tls(), "{error}");
+}

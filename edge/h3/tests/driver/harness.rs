@@ -125,7 +125,12 @@ pub(crate) async fn raw(tls: &Tls, address: SocketAddr) -> quinn::Connection {
 
 /// Our client, for a raw server.
 pub(crate) async fn client_of(tls: &Tls, address: SocketAddr) -> client::Connection {
-    client::connect(Arc::new(tls.client.clone()), address, "localhost").await.unwrap()
+    try_client_of(tls, address).await.unwrap()
+}
+
+/// The same, if it comes to that.
+pub(crate) async fn try_client_of(tls: &Tls, address: SocketAddr) -> Result<client::Connection, eyot_h3::Error> {
+    client::connect(Arc::new(tls.client.clone()), address, "localhost").await
 }
 
 /// A request without a body.
@@ -166,7 +171,7 @@ pub(crate) async fn closed(connection: &quinn::Connection) -> u64 {
 
 /// Opens a request stream with these bytes on it; `fin` ends it.
 pub(crate) async fn request(connection: &quinn::Connection, bytes: &[u8], fin: bool) -> (SendStream, RecvStream) {
-    let (mut send, recv) = connection.open_bi().await.unwrap();
+    let (mut send, recv) = connection.open_bi().await.expect("a stream");
     // The peer may have stopped or closed already: that is what the test then sees.
     let _ = send.write_all(bytes).await;
     if fin {
