@@ -16,7 +16,7 @@ use crate::grant::{Ceilings, Grant};
 use crate::host::HostPattern;
 use crate::name::Name;
 use crate::refusal::{Reason, Refusal};
-use crate::release::{FORMAT, Function, OnFault, RELEASE_BYTES_MAX, Release, Route, Step, Target, Upstream};
+use crate::release::{FORMAT, Function, OnFault, RELEASE_BYTES_MAX, Release, Route, Target, Upstream};
 
 /// Reads the release document `bytes` and checks it as release `number` of `app` within `grant`.
 ///
@@ -46,7 +46,7 @@ pub fn check(release: &Release, app: &Name, number: u64, grant: &Grant) -> Resul
         self::upstream(upstream).map_err(|text| parse(format!("upstream `{name}`: {text}")))?;
     }
     routes(release)?;
-    rollout(release).map_err(parse)
+    checks::rollout(&release.rollout).map_err(parse)
 }
 
 /// Reads the control document `bytes` and checks it as one for `app`.
@@ -234,24 +234,6 @@ fn target(target: &Target, release: &Release) -> Result<(), String> {
         Target::Redirect(redirect) => checks::redirect(redirect),
         Target::Respond(respond) => checks::respond(respond),
     }
-}
-
-fn rollout(release: &Release) -> Result<(), String> {
-    let rollout = &release.rollout;
-    if rollout.salt.len() > 100 {
-        return Err("the rollout's salt has more than 100 bytes".to_owned());
-    }
-    if rollout.steps.is_empty() || rollout.steps.len() > checks::STEPS_MAX {
-        return Err(format!("the rollout has {} steps; it needs 1 to {}", rollout.steps.len(), checks::STEPS_MAX));
-    }
-    let bad = |step: &&Step| step.select != "*" || step.percent_bp > 10_000 || step.bake_ms > checks::BAKE_MS_MAX;
-    if rollout.steps.iter().any(|step| bad(&step)) {
-        return Err("a step of the rollout selects other than `*`, over 100 % or bakes over 30 days".to_owned());
-    }
-    if rollout.steps.last().is_none_or(|step| step.percent_bp != 10_000) {
-        return Err("the rollout's last step is not all nodes".to_owned());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use super::{FunctionSource, Manifest, Publish, UpstreamSource};
 use crate::host::HostPattern;
 use crate::name::Name;
-use crate::release::{Limits, OnFault, Redirect, Respond, Rollout, Route, Target, Timeouts, Upstream, UpstreamTls};
+use crate::release::{
+    Limits, OnFault, Redirect, Respond, Rollout, RolloutUnit, Route, Step, Target, Timeouts, Upstream, UpstreamTls,
+};
 use crate::text::{Blank, Table};
 use crate::verify::{self, checks};
 
@@ -19,8 +21,9 @@ pub(super) fn manifest(root: &mut Table<'_>) -> Manifest {
         root.note_lack("`routes` is missing");
     }
     let (places, routes): (Vec<_>, _) = root.tables("routes").into_iter().map(|mut table| route(&mut table)).unzip();
-    root.later(&["files", "queues", "rollout", "schedules", "stores"]);
-    let manifest = Manifest { app, hosts, publish, functions, upstreams, routes, rollout: Rollout::default() };
+    let rollout = rollout(&mut root.table("rollout"));
+    root.later(&["files", "queues", "schedules", "stores"]);
+    let manifest = Manifest { app, hosts, publish, functions, upstreams, routes, rollout };
     references(root, &manifest, &places);
     manifest
 }
@@ -149,6 +152,33 @@ fn redirect(table: &mut Table<'_>) -> Target {
     let redirect = Redirect { to: table.string("to").required(), status: table.integer("status").or(308) };
     check(table, noted, || checks::redirect(&redirect));
     Target::Redirect(redirect)
+}
+
+fn rollout(table: &mut Table<'_>) -> Rollout {
+    let noted = table.noted();
+    let mut rollout = Rollout {
+        unit: table.choice("unit", &[("node", RolloutUnit::Node)]).or(RolloutUnit::Node),
+        instant: table.boolean("instant").or(false),
+        ..Rollout::default()
+    };
+    if table.has("steps") {
+        rollout.steps = table.tables("steps").iter_mut().map(step).collect();
+    }
+    table.later(&["allow_shrink", "gate", "key", "on_fail"]);
+    check(table, noted, || checks::rollout(&rollout));
+    rollout
+}
+
+fn step(table: &mut Table<'_>) -> Step {
+    let percent = table.float("percent").within(0.0, 100.0).or(100.0);
+    table.later(&["regions_at_once"]);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within 0 to 100, and rounded on purpose"
+    )]
+    let percent_bp = (percent * 100.0).round() as u16;
+    Step { select: table.string("select").or("*".to_owned()), percent_bp, bake_ms: table.duration_ms("bake").or(0) }
 }
 
 /// Notes what `check` says of the table as a whole, if nothing in it was noted since the count was `noted`.

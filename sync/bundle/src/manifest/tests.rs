@@ -42,6 +42,9 @@ redirect = { to = "https://shop.example.com{path}{query}" }
 host = "shop.example.com"
 path = "/up"
 respond = { status = 200, headers = { content-type = "text/plain" }, body = "ok" }
+
+[rollout]
+steps = [ { percent = 0.5, bake = "2m" }, { select = "*", percent = 100 } ]
 "#;
 
 #[test]
@@ -64,6 +67,8 @@ fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
     assert_eq!(release.routes[0].id, "shop.example.com/cart/* GET,POST");
     assert!(matches!(&release.routes[1].target, Target::Redirect(redirect) if redirect.status == 308));
     assert_eq!(release.rollout.salt, "shop/3");
+    let steps: Vec<_> = release.rollout.steps.iter().map(|step| (step.percent_bp, step.bake_ms)).collect();
+    assert_eq!(steps, [(50, 120_000), (10_000, 0)]);
 
     for (built, cas) in [(BTreeMap::new(), cas), (built, BTreeMap::new())] {
         let refusal = manifest.release(edition.clone(), &built, &cas).unwrap_err();

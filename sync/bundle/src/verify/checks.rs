@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::HostPattern;
-use crate::release::{Limits, PathPattern, Redirect, Respond, Route, Timeouts, UpstreamTls};
+use crate::release::{Limits, PathPattern, Redirect, Respond, Rollout, Route, Timeouts, UpstreamTls};
 use crate::web_origin::{Egress, WebOrigin};
 
 /// Routes of one release.
@@ -15,8 +15,8 @@ pub(super) const HOSTS_MAX: usize = 100;
 /// Functions of one release.
 pub const FUNCTIONS_MAX: usize = 100;
 pub(super) const IMPORTS_MAX: usize = 1_000;
-pub(super) const STEPS_MAX: usize = 32;
-pub(super) const BAKE_MS_MAX: u64 = 30 * 24 * 3_600_000;
+const STEPS_MAX: usize = 32;
+const BAKE_MS_MAX: u64 = 30 * 24 * 3_600_000;
 const SERVERS_MAX: usize = 64;
 const EGRESS_MAX: usize = 100;
 const METHODS_MAX: usize = 16;
@@ -230,6 +230,25 @@ fn location(to: &str) -> Result<(), &'static str> {
         Ok(origin) if origin.exact_host().is_some() => Ok(()),
         _ => Err("names no host"),
     }
+}
+
+pub(crate) fn rollout(rollout: &Rollout) -> Result<(), String> {
+    if rollout.salt.len() > 100 {
+        return Err("the rollout's salt has more than 100 bytes".to_owned());
+    }
+    if rollout.steps.is_empty() || rollout.steps.len() > STEPS_MAX {
+        return Err(format!("the rollout has {} steps; it needs 1 to {STEPS_MAX}", rollout.steps.len()));
+    }
+    if let Some(step) = rollout.steps.iter().find(|step| step.select != "*") {
+        return Err(format!("a step selects `{}`; this build selects `*`, every node", short(&step.select)));
+    }
+    if rollout.steps.iter().any(|step| step.percent_bp > 10_000 || step.bake_ms > BAKE_MS_MAX) {
+        return Err("a step of the rollout is over 100 %, or bakes over 30 days".to_owned());
+    }
+    if rollout.steps.last().is_none_or(|step| step.percent_bp != 10_000) {
+        return Err("the rollout's last step is not all nodes".to_owned());
+    }
+    Ok(())
 }
 
 /// The places in `routes` of those whose host, path and one of whose methods stood before.
