@@ -27,8 +27,10 @@ use crate::wire::{METADATA_BYTES_MAX, PROBLEM_BYTES_MAX, Problem, Report, Report
 
 /// A parent that speaks HTTP/2 only is asked over HTTP/3 again after this, in seconds.
 const H3_AGAIN_S: u64 = 300;
-/// The head of a response must come within this after the request was sent, in seconds.
+/// The head of a response must come within this, in seconds, and one more for each [`BODY_BYTES_PER_S`] of the request.
 const HEAD_S: u64 = 60;
+/// The slowest link that a request's body is sent over, in bytes a second.
+const BODY_BYTES_PER_S: u64 = 128 << 10;
 /// A parent's connections are tried this often within one call.
 const TRIES_MAX: usize = 3;
 
@@ -199,15 +201,16 @@ impl Client {
 impl Shared {
     async fn ask_parent(&self, parent: &Parent, ask: &Ask) -> Result<Answer, Error> {
         let url = parent.endpoint.url.clone();
+        let head_s = HEAD_S + ask.body.len() as u64 / BODY_BYTES_PER_S;
         let mut tries = 0;
         loop {
             tries += 1;
             let (mut line, fresh) = parent.line(&self.tls).await?;
             let request = self.request(&parent.endpoint, ask)?;
-            let failure = match tokio::time::timeout(Duration::from_secs(HEAD_S), line.send(request)).await {
+            let failure = match tokio::time::timeout(Duration::from_secs(head_s), line.send(request)).await {
                 Ok(Ok(response)) => return Ok(Answer { url, response }),
                 Ok(Err(error)) => error,
-                Err(_) => Error::Silent { url: url.clone(), seconds: HEAD_S },
+                Err(_) => Error::Silent { url: url.clone(), seconds: head_s },
             };
             parent.forget(line.protocol(), fresh).await;
             if tries >= TRIES_MAX || matches!(failure, Error::Silent { .. }) {

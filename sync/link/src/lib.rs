@@ -14,6 +14,7 @@ pub mod line;
 pub mod path;
 pub mod publish;
 pub mod signature;
+pub mod status;
 mod tcp;
 pub mod tls;
 pub mod watch;

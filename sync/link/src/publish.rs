@@ -9,9 +9,8 @@ use http::{Method, StatusCode};
 use crate::client::{Ask, Client};
 use crate::error::Error;
 use crate::path;
-use crate::wire::{
-    Apps, Audit, BLOB_BYTES_MAX, Fleet, OperatorUpload, Publish, Published, Releases, RolloutRequest, Sequence,
-};
+use crate::status::{Audit, Fleet};
+use crate::wire::{Apps, BLOB_BYTES_MAX, OperatorUpload, Publish, Published, Releases, RolloutRequest, Sequence};
 
 impl Client {
     /// Whether the origin holds this blob for an app of this key.
