@@ -7,7 +7,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use eyot_link::wire::AuditRecord;
+use eyot_link::status::AuditRecord;
 
 /// Records kept in memory.
 const RECENT_MAX: usize = 1000;

@@ -2,8 +2,10 @@
 
 pub mod files;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::ops::Range;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use eyot_bundle::digest::Digest;
@@ -32,6 +34,13 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Puts `bytes`, durably; nothing happens if they are there.
     fn put(&self, bytes: Bytes) -> impl Future<Output = Result<Digest, BlobsError>> + Send;
+
+    /// Removes what is not in `keep` and was put before `before`, and gives how many that were.
+    fn sweep(
+        &self,
+        keep: BTreeSet<Digest>,
+        before: SystemTime,
+    ) -> impl Future<Output = Result<usize, BlobsError>> + Send;
 
     /// Begins to put bytes that come in pieces.
     fn begin(&self) -> impl Future<Output = Result<Self::Writing, BlobsError>> + Send;

@@ -39,7 +39,7 @@ pub struct Catalog<H, B> {
     root: Bytes,
     view: watch::Sender<Arc<View>>,
     /// One writer at a time here; other origins are met at the swap.
-    writing: tokio::sync::Mutex<()>,
+    pub(crate) writing: tokio::sync::Mutex<()>,
 }
 
 /// What a job changes.

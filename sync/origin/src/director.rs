@@ -190,8 +190,9 @@ mod tests {
     }
 
     /// What the director writes, every node's check takes.
-    fn sound(control: Control) -> Control {
-        let bytes = eyot_bundle::sign::document(&control).expect("a document");
+    fn sound(control: impl std::borrow::Borrow<Control>) -> Control {
+        let control = control.borrow();
+        let bytes = eyot_bundle::sign::document(control).expect("a document");
         verify::control(&bytes, &control.app).expect("a control that nodes take")
     }
 

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eyot_bundle::name::Name;
-use eyot_link::wire::{FleetNode, Report, ReportAnswer};
+use eyot_link::status::FleetNode;
+use eyot_link::wire::{Report, ReportAnswer};
 use http::StatusCode;
 use jiff::Timestamp;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eyot_link::wire::FleetNode;
+use eyot_link::status::FleetNode;
 use http::StatusCode;
 use jiff::Timestamp;
 use metrics::with_local_recorder;

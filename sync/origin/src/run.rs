@@ -32,8 +32,8 @@ const KEEP_MS: u64 = 1_000;
 const LEASE_MS: u64 = 30_000;
 /// After a failure it is tried again after this, in milliseconds.
 const AGAIN_MS: u64 = 10_000;
-/// How often the certificate is read anew, in rounds of [`KEEP_MS`]: every hour.
-const RELOAD_ROUNDS: u64 = 3600;
+/// An hour, in rounds of [`KEEP_MS`].
+const HOUR_ROUNDS: u64 = 3600;
 
 /// Where a running origin listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,11 +162,8 @@ async fn keep(catalog: Arc<Kept>, fleet: Fleet, health: Arc<Health>) {
     loop {
         tokio::time::sleep(Duration::from_millis(KEEP_MS)).await;
         rounds += 1;
-        if rounds.is_multiple_of(RELOAD_ROUNDS) {
-            fleet.keep_only(&catalog.view());
-            if let Err(error) = health.certificates.reload() {
-                tracing::error!(%error, "the certificate is not read anew; the last one is used");
-            }
+        if rounds.is_multiple_of(HOUR_ROUNDS) {
+            hourly(&catalog, &fleet, &health, &holder).await;
         }
         let now = Timestamp::now();
         if !catalog.is_due(&catalog.view(), now) {
@@ -181,6 +178,24 @@ async fn keep(catalog: Arc<Kept>, fleet: Fleet, health: Arc<Health>) {
             tracing::error!(cause = %denied, "what is due was not signed");
             tokio::time::sleep(Duration::from_millis(AGAIN_MS)).await;
         }
+    }
+}
+
+/// Reads the certificate anew, and removes what nothing names any more.
+async fn hourly(catalog: &Kept, fleet: &Fleet, health: &Health, holder: &str) {
+    fleet.keep_only(&catalog.view());
+    if let Err(error) = health.certificates.reload() {
+        tracing::error!(%error, "the certificate is not read anew; the last one is used");
+    }
+    let swept = match catalog.heads.lease("keep", holder, LEASE_MS).await {
+        Ok(true) => catalog.sweep(Timestamp::now()).await,
+        Ok(false) => Ok(0),
+        Err(error) => Err(error.into()),
+    };
+    match swept {
+        Ok(0) => {}
+        Ok(blobs) => tracing::info!(blobs, "blobs that nothing names any more were removed"),
+        Err(denied) => tracing::warn!(cause = %denied, "nothing was swept"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What each app has uploaded, and when it tried to publish: the head `app/<name>`, and the quotas on both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
 use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
@@ -18,6 +19,8 @@ use crate::heads::Heads;
 const TRIES_MAX: usize = 16;
 /// Uploads of one app, a count.
 const UPLOADS_MAX: usize = 20_000;
+/// An upload that no release names is kept for this, in seconds: a publish may still be on its way.
+const UNUSED_S: i64 = 24 * 3600;
 /// The span of the quota on publishes, in seconds.
 const HOUR_S: i64 = 3600;
 
@@ -25,10 +28,20 @@ const HOUR_S: i64 = 3600;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Uploads {
-    /// Sizes by digest.
-    blobs: BTreeMap<Digest, u64>,
+    /// The blobs by digest.
+    blobs: BTreeMap<Digest, Upload>,
     /// The tries to publish of the last hour, in seconds since 1970.
     publishes: Vec<i64>,
+}
+
+/// One blob of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Upload {
+    /// Its bytes, a count.
+    size: u64,
+    /// When it came last, in seconds since 1970.
+    at: i64,
 }
 
 impl Uploads {
@@ -37,7 +50,7 @@ impl Uploads {
     }
 
     fn bytes(&self) -> u64 {
-        self.blobs.values().fold(0, |sum, size| sum.saturating_add(*size))
+        self.blobs.values().fold(0, |sum, upload| sum.saturating_add(upload.size))
     }
 
     /// Whether `size` more bytes fit.
@@ -48,6 +61,12 @@ impl Uploads {
         }
         let detail = format!("{used} of {bytes_max} bytes of bundles are used, and {size} more do not fit");
         Err(Denied::refused(Reason::OverQuota, detail))
+    }
+
+    /// Forgets what no release of `used` names and has lain for [`UNUSED_S`].
+    fn forget(&mut self, used: &BTreeSet<Digest>, now: Timestamp) {
+        let old = |upload: &Upload| now.as_second().saturating_sub(upload.at) >= UNUSED_S;
+        self.blobs.retain(|digest, upload| used.contains(digest) || !old(upload));
     }
 
     /// Counts a try to publish.
@@ -75,11 +94,17 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
     }
 
     /// Notes an upload that is stored.
-    pub(crate) async fn note_upload(&self, app: &Name, digest: Digest, size: u64) -> Result<(), Denied> {
+    pub(crate) async fn note_upload(
+        &self,
+        app: &Name,
+        digest: Digest,
+        size: u64,
+        now: Timestamp,
+    ) -> Result<(), Denied> {
         let bytes_max = self.quotas.bundles_bytes;
         self.change_uploads(app, |uploads| {
             uploads.fits(digest, size, bytes_max)?;
-            uploads.blobs.insert(digest, size);
+            uploads.blobs.insert(digest, Upload { size, at: now.as_second() });
             Ok(())
         })
         .await
@@ -89,6 +114,33 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
     pub(crate) async fn count_publish(&self, app: &Name, now: Timestamp) -> Result<(), Denied> {
         let publishes_max = self.quotas.publishes_per_hour;
         self.change_uploads(app, |uploads| uploads.count(now, publishes_max)).await
+    }
+
+    /// Removes what nothing names any more: uploads of no release that is listed, and the bytes of what was replaced.
+    /// Gives how many blobs that were.
+    pub(crate) async fn sweep(&self, now: Timestamp) -> Result<usize, Denied> {
+        let _one = self.writing.lock().await;
+        self.reload().await?;
+        let view = self.view();
+        let mut keep: BTreeSet<Digest> = view.targets.values().map(|file| file.sha256).collect();
+        keep.extend(view.state.files.values().map(|file| file.sha256));
+        keep.extend(view.state.earlier.iter().map(|(_, file)| file.sha256));
+        for (app, known) in &view.apps {
+            let mut used = BTreeSet::new();
+            for number in known.trust.releases.keys() {
+                let release = self.listed(known, *number).await?;
+                used.extend(release.functions.values().map(|function| function.bundle.sha256));
+            }
+            self.change_uploads(app, |uploads| {
+                uploads.forget(&used, now);
+                Ok(())
+            })
+            .await?;
+            keep.extend(self.uploads(app).await?.blobs.into_keys());
+            keep.extend(used);
+        }
+        let seconds = u64::try_from(now.as_second().saturating_sub(UNUSED_S)).unwrap_or(0);
+        Ok(self.blobs.sweep(keep, SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).await?)
     }
 
     async fn read_uploads(&self, app: &Name) -> Result<(Option<u64>, Uploads), Denied> {
@@ -131,7 +183,8 @@ mod tests {
 
     #[test]
     fn an_app_has_so_many_bytes_and_so_many_publishes_an_hour() {
-        let mut uploads = Uploads { blobs: [(Digest::of(b"a"), 6)].into(), publishes: Vec::new() };
+        let mut uploads =
+            Uploads { blobs: [(Digest::of(b"a"), Upload { size: 6, at: 0 })].into(), publishes: Vec::new() };
         assert!(uploads.fits(Digest::of(b"b"), 4, 10).is_ok());
         assert!(uploads.fits(Digest::of(b"a"), u64::MAX, 10).is_ok());
         assert_eq!(uploads.fits(Digest::of(b"b"), 5, 10).expect_err("over").code(), "over_quota");

@@ -1,6 +1,7 @@
 //! Blobs as files `sha256/ab/abcdef…`, mode 0444. Each is written aside, synced, then renamed into place and its folder
 //! synced: after a power cut a name holds all of its bytes or does not exist.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
@@ -8,6 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use eyot_bundle::digest::{Digest, Hasher};
@@ -79,6 +81,27 @@ impl Folder {
             Ok(bytes)
         };
         read().map(|bytes| Some(bytes.into())).map_err(|error| failed(&path, &error))
+    }
+
+    fn sweep(&self, keep: &BTreeSet<Digest>, before: SystemTime) -> Result<usize, BlobsError> {
+        let mut removed = 0;
+        let root = self.root.join("sha256");
+        let mut sweep = || -> io::Result<()> {
+            for shard in fs::read_dir(&root)? {
+                for blob in fs::read_dir(shard?.path())? {
+                    let blob = blob?;
+                    let digest = blob.file_name().to_str().and_then(|name| name.parse().ok());
+                    let kept = digest.is_some_and(|digest| keep.contains(&digest));
+                    if !kept && blob.metadata()?.modified()? < before {
+                        fs::remove_file(blob.path())?;
+                        removed += 1;
+                    }
+                }
+            }
+            Ok(())
+        };
+        sweep().map_err(|error| failed(&root, &error))?;
+        Ok(removed)
     }
 
     fn begin(self: &Arc<Self>) -> Result<Unfinished, BlobsError> {
@@ -174,6 +197,11 @@ impl Blobs for FileBlobs {
             Ok(digest)
         })
         .await
+    }
+
+    async fn sweep(&self, keep: BTreeSet<Digest>, before: SystemTime) -> Result<usize, BlobsError> {
+        let folder = Arc::clone(&self.0);
+        apart(move || folder.sweep(&keep, before)).await
     }
 
     async fn begin(&self) -> Result<FileWriting, BlobsError> {

@@ -1,13 +1,17 @@
 //! What was answered is kept, whatever ends the origin; and many writers lose nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eyot_link::wire::Publish;
+use eyot_bundle::trust::Trust;
+use eyot_link::wire::{Base64, OperatorUpload, Publish};
 use jiff::Timestamp;
 
 use super::house::{House, block_on, name, release, wasm, with_function};
+use super::publish::round;
+use crate::blobs::Blobs as _;
 use crate::blobs::files::FileBlobs;
 use crate::catalog::Catalog;
 use crate::denied::Denied;
@@ -190,4 +194,70 @@ fn what_expires_is_signed_anew_in_time_and_only_then() {
         assert!(!keep(-1000).await);
         assert_eq!(origin.view().trust.time_floor(), at(90));
     });
+}
+
+#[test]
+fn what_no_release_names_is_swept_after_a_day_and_what_one_names_is_not() {
+    let mut house = House::new();
+    let origin = house.start_granted();
+    let shop = house.publisher(&origin, "shop");
+    let used = wasm("used");
+    let one = with_function(release("shop", 1, &[]), &used);
+    block_on(async {
+        shop.put_blob(used.clone()).await.expect("an upload");
+        shop.put_blob(wasm("unused")).await.expect("an upload");
+        shop.publish(&one.app, &house.publish(&one, &[])).await.expect("a publish");
+    });
+    origin.stop();
+    let stores = stores(&house);
+    let digest = |salt: &str| eyot_bundle::digest::Digest::of(&wasm(salt));
+    block_on(async {
+        let origin = catalog(&house, &stores).await;
+        let held = async |salt: &str| {
+            let uploads = origin.uploads(&name("shop")).await.expect("the uploads");
+            (uploads.holds(digest(salt)), origin.blobs.size(digest(salt)).await.expect("an answer").is_some())
+        };
+        assert_eq!(origin.sweep(Timestamp::now()).await.expect("a sweep"), 0);
+        assert_eq!((held("used").await, held("unused").await), ((true, true), (true, true)));
+        let later = Timestamp::now() + jiff::SignedDuration::from_hours(25);
+        // The timestamps that were replaced go too.
+        assert!(origin.sweep(later).await.expect("a sweep") > 1);
+        assert_eq!((held("used").await, held("unused").await), ((true, true), (false, false)));
+        let publish = house.publish(&release("shop", 2, &[1]), &[&one]);
+        origin.run(&Job::Publish { app: name("shop"), publish }, later).await.expect("all that is needed is there");
+        origin.sweep(later).await.expect("a sweep");
+    });
+    drop(stores);
+    drop(house.start());
+}
+
+#[test]
+fn a_new_root_and_new_online_keys_are_followed() {
+    let mut house = House::new();
+    house.start_granted().stop();
+    house.new_online_keys();
+    let origin = house.start();
+    let node = house.node(&origin, "fra-1");
+    let upload = OperatorUpload {
+        metadata: [("2.root.json".to_owned(), Base64(house.root(2)))].into(),
+        ..OperatorUpload::default()
+    };
+    let root = std::fs::read(house.folder.path().join("root.json")).expect("the root");
+    block_on(async {
+        let mut trust = Trust::new(&root).expect("the root");
+        round(&mut trust, &node, &BTreeMap::new()).await;
+        assert_eq!((trust.seq(), trust.root_version()), (1, 1));
+        house.operator_client(&origin).upload(&upload).await.expect("the upload");
+        round(&mut trust, &node, &BTreeMap::new()).await;
+        assert_eq!((trust.seq(), trust.root_version()), (2, 2));
+        house
+            .publisher(&origin, "shop")
+            .publish(&name("shop"), &house.publish(&release("shop", 1, &[]), &[]))
+            .await
+            .expect("a publish");
+        round(&mut trust, &node, &BTreeMap::new()).await;
+        assert_eq!(trust.seq(), 3);
+    });
+    origin.stop();
+    drop(house.start());
 }

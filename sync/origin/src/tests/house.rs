@@ -91,7 +91,7 @@ pub(crate) fn copy(key: &Key) -> Key {
 }
 
 pub(crate) fn header(version: u64) -> Header {
-    Header { version, expires: Timestamp::now() + Duration::from_secs(86_400) }
+    Header { version, expires: Timestamp::now() + Duration::from_secs(30 * 86_400) }
 }
 
 impl House {
@@ -108,20 +108,29 @@ impl House {
             more: String::new(),
             folder,
         };
-        for (file, key) in
-            [("timestamp", &house.timestamp), ("snapshot", &house.snapshot), ("director", &house.director)]
-        {
-            house.file(&format!("{file}.key"), key.to_pem().expect("PEM").as_bytes());
-        }
-        house.file("root.json", &house.root());
+        house.write_keys();
+        house.file("root.json", &house.root(1));
         house
+    }
+
+    fn write_keys(&self) {
+        for (file, key) in [("timestamp", &self.timestamp), ("snapshot", &self.snapshot), ("director", &self.director)]
+        {
+            self.file(&format!("{file}.key"), key.to_pem().expect("PEM").as_bytes());
+        }
+    }
+
+    /// The origin's `timestamp` and `snapshot` keys are replaced.
+    pub(crate) fn new_online_keys(&mut self) {
+        (self.timestamp, self.snapshot) = (key(), key());
+        self.write_keys();
     }
 
     fn file(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.folder.path().join(name), bytes).expect("a file");
     }
 
-    fn root(&self) -> Vec<u8> {
+    pub(crate) fn root(&self, version: u64) -> Vec<u8> {
         let one = |key: &Key| Holders::one(key.public());
         let roles = RootRoles {
             root: one(&self.operator),
@@ -129,7 +138,7 @@ impl House {
             targets: one(&self.operator),
             timestamp: one(&self.timestamp),
         };
-        sign::root(header(1), &roles, &[&self.operator]).expect("a root")
+        sign::root(header(version), &roles, &[&self.operator]).expect("a root")
     }
 
     pub(crate) fn grant(hosts: &[&str]) -> Grant {

@@ -102,7 +102,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         let size =
             tokio::time::timeout(Duration::from_secs(body::BODY_S), storing).await.map_err(|_| body::too_slow())??;
         for app in &apps {
-            self.catalog.note_upload(app, digest, size).await?;
+            self.catalog.note_upload(app, digest, size, asked.now).await?;
         }
         let mut response = Response::new(eyot_plan::body::empty());
         *response.status_mut() = StatusCode::CREATED;

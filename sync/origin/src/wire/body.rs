@@ -12,7 +12,7 @@ use super::auth::Caller;
 use crate::denied::Denied;
 
 /// A body must be there within this, in seconds.
-pub(crate) const BODY_S: u64 = 300;
+pub(crate) const BODY_S: u64 = 600;
 
 /// All of a body, at most `bytes_max`, with the digest that its caller signed.
 pub(crate) async fn read(body: Body, caller: &Caller, bytes_max: usize) -> Result<Bytes, Denied> {

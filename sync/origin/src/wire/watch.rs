@@ -102,7 +102,7 @@ impl Watching {
                 return Some(WatchLine::Beat(Timestamp::now()));
             }
             let view = Arc::clone(&self.views.borrow_and_update());
-            if !view.tokens.values().any(|node| *node == self.node) {
+            if view.nodes.get(&self.node).is_none_or(|node| node.revoked) {
                 return None;
             }
             let change = self.change(&view);

@@ -2,9 +2,9 @@
 //! whether it was done or not.
 
 use eyot_bundle::name::Name;
+use eyot_link::status::AuditRecord;
 use eyot_link::wire::{
-    AuditRecord, OperatorUpload, Publish, Published, REPORT_BYTES_MAX, Report, RolloutRequest, Sequence,
-    UPLOAD_BYTES_MAX,
+    OperatorUpload, Publish, Published, REPORT_BYTES_MAX, Report, RolloutRequest, Sequence, UPLOAD_BYTES_MAX,
 };
 use eyot_plan::body::Body;
 use http::{Response, StatusCode};
