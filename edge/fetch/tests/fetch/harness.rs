@@ -24,6 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Notify;
 
 /// A client with everything at its default.
 pub(crate) fn fetch() -> Fetch {
@@ -57,11 +58,6 @@ pub(crate) fn way_tls(name: Option<&str>, ca: Option<&str>) -> Way {
 /// A `GET` without body.
 pub(crate) fn get(uri: impl AsRef<str>) -> Request<Body> {
     Request::get(uri.as_ref()).body(body::empty()).expect("a request")
-}
-
-/// A `POST` with a body.
-pub(crate) fn post(uri: impl AsRef<str>, bytes: &'static str) -> Request<Body> {
-    Request::post(uri.as_ref()).body(body::full(bytes)).expect("a request")
 }
 
 /// What came of a request: its status and text, or the code it ended in.
@@ -171,8 +167,21 @@ pub(crate) fn certificate(names: &[&str]) -> (String, rustls::ServerConfig) {
 
 /// An HTTPS server that speaks this protocol only (`h2`, `http/1.1`) and answers by `answer`.
 pub(crate) async fn https<F>(
+    config: rustls::ServerConfig,
+    alpn: &'static str,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+) -> Server
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    https_until(config, alpn, Arc::default(), answer).await
+}
+
+/// The same; each `dead` cuts one connection without a word.
+pub(crate) async fn https_until<F>(
     mut config: rustls::ServerConfig,
     alpn: &'static str,
+    dead: Arc<Notify>,
     answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
 ) -> Server
 where
@@ -181,10 +190,13 @@ where
     config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     raw(move |stream, _| {
-        let (acceptor, answer) = (acceptor.clone(), answer.clone());
+        let (acceptor, answer, dead) = (acceptor.clone(), answer.clone(), Arc::clone(&dead));
         async move {
             if let Ok(tls) = acceptor.accept(stream).await {
-                serve(tls, alpn == "h2", answer).await;
+                tokio::select! {
+                    () = serve(tls, alpn == "h2", answer) => {}
+                    () = dead.notified() => {}
+                }
             }
         }
     })

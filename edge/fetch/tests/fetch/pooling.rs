@@ -8,7 +8,7 @@ use eyot_plan::fault::Code;
 use futures_util::future::join_all;
 use http::{Method, Request, Response};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::harness::*;
 
@@ -180,5 +180,32 @@ async fn requests_at_once_share_an_http_2_connection_up_to_its_streams() {
             assert_eq!(server.connections(), 1);
         }
         until(|| fetch.idle() <= connections).await;
+    }
+}
+
+#[tokio::test]
+async fn a_kept_http_2_connection_that_dies_is_replaced_only_where_that_is_safe() {
+    for (method, body, again) in [(Method::GET, "", true), (Method::POST, "x", false)] {
+        let (ca, config) = certificate(&["up.test"]);
+        let (asked, dead) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (count, kill) = (Arc::clone(&asked), Arc::clone(&dead));
+        let answer = move |_| {
+            let (number, kill) = (count.fetch_add(1, Ordering::SeqCst), Arc::clone(&kill));
+            async move {
+                if number == 1 {
+                    kill.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                Response::new(body::full("good"))
+            }
+        };
+        let server = https_until(config, "h2", dead, answer).await;
+        let (fetch, way) = (fetch(), way_tls(Some("up.test"), Some(&ca)));
+        assert_eq!(outcome(&fetch, &way, get(server.https("127.0.0.1", "/"))).await, ok("good"));
+        let body = if body.is_empty() { body::empty() } else { body::full(body) };
+        let request = Request::builder().method(&method).uri(server.https("127.0.0.1", "/")).body(body);
+        let expect = if again { ok("good") } else { Err(Code::UpstreamBadResponse) };
+        assert_eq!(outcome(&fetch, &way, request.expect("a request")).await, expect, "{method}");
+        assert_eq!(asked.load(Ordering::SeqCst), 2 + usize::from(again), "{method}");
     }
 }
