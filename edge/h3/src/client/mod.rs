@@ -2,14 +2,15 @@
 
 mod exchange;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Endpoint};
+use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime};
 
 use crate::core::code::Code;
 use crate::core::peer::Role;
@@ -17,35 +18,40 @@ use crate::driver::shared::Shared;
 use crate::driver::{streams, varint};
 use crate::{Error, Limits, RecvBody, client_transport};
 
-/// Connects to `address` from a UDP socket of its own, and expects a certificate for `name`, which is a host name or an
-/// address without brackets. `config` is used with [`crate::ALPN`] alone.
+/// Connects to `address` from a fresh UDP socket, and expects a certificate for `name`, which is a host name or an
+/// address without brackets. `config` is used with [`crate::ALPN`] alone. It waits as long as QUIC does: see
+/// [`client_transport`].
 pub async fn connect(config: Arc<rustls::ClientConfig>, address: SocketAddr, name: &str) -> Result<Connection, Error> {
-    connect_with(config, address, name, Limits::default()).await
+    let any = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(any).map_err(unbegun)?;
+    connect_on(socket, config, address, name, Limits::default()).await
 }
 
-/// The same, with limits of one's own.
-pub async fn connect_with(
+/// The same from a bound socket of the address's family, with limits of one's own.
+pub async fn connect_on(
+    socket: UdpSocket,
     config: Arc<rustls::ClientConfig>,
     address: SocketAddr,
     name: &str,
     limits: Limits,
 ) -> Result<Connection, Error> {
-    let any = match address {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let endpoint = Endpoint::client(any).map_err(socket)?;
+    socket.set_nonblocking(true).map_err(unbegun)?;
     let mut config = Arc::unwrap_or_clone(config);
     config.alpn_protocols = vec![crate::ALPN.to_vec()];
-    let crypto = QuicClientConfig::try_from(config).map_err(|error| socket(std::io::Error::other(error)))?;
+    let crypto = QuicClientConfig::try_from(config).map_err(|error| unbegun(io::Error::other(error)))?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(client_transport()));
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, runtime).map_err(unbegun)?;
     let connecting = endpoint.connect_with(config, address, name);
-    let quinn = connecting.map_err(|error| socket(std::io::Error::other(error)))?.await?;
+    let quinn = connecting.map_err(|error| unbegun(io::Error::other(error)))?.await?;
     Ok(Connection::new(quinn, endpoint, limits))
 }
 
-fn socket(error: std::io::Error) -> Error {
+fn unbegun(error: io::Error) -> Error {
     Error::Socket(Arc::new(error))
 }
 

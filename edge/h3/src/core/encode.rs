@@ -262,4 +262,20 @@ mod tests {
             assert_eq!(self::request(&request.into_parts().0).err(), Some(why));
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read_again(fields in proptest::collection::vec(("[a-z0-9_-]{1,12}", "[!-~]{0,40}|[ -~\\t]{0,40}"), 0..20)) {
+            let mut response = Response::new(());
+            for (name, value) in &fields {
+                let name: HeaderName = format!("x{name}").parse().unwrap();
+                response.headers_mut().append(name, HeaderValue::from_str(value.trim()).unwrap());
+            }
+            let (parts, ()) = response.into_parts();
+            let encoded = self::response(&parts).unwrap();
+            let section = Section::decode(payload(&encoded), usize::try_from(encoded.section_bytes).unwrap()).unwrap();
+            let (back, _) = super::super::head::response(&section).unwrap();
+            assert_eq!(back.headers(), &parts.headers);
+        }
+    }
 }
