@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::config::Listen;
 use crate::node::Node;
+use crate::pull::Handle;
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -45,6 +46,8 @@ pub struct Shown {
     pub counts: Arc<Counts>,
     /// What the pull says of itself.
     pub status: Status,
+    /// What the pull can be asked for.
+    pub pull: Handle,
     /// This run of the process.
     pub boot: uuid::Uuid,
 }

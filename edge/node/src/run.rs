@@ -12,10 +12,12 @@ use eyot_front::{Certificates, Counts};
 use eyot_guest::Runtime;
 
 use crate::access;
-use crate::admin::{Admin, AdminError, Shown, Status};
+use crate::activate::aborts;
+use crate::admin::{Admin, AdminError, Shown};
 use crate::config::secret::{self, SecretError};
 use crate::config::{Config, Plain};
 use crate::node::{Node, Ready};
+use crate::pull::service::{Service, ServiceError};
 use crate::shares::{Capacity, Shares};
 use crate::snapshot::Snapshots;
 use crate::sockets::{Sockets, SocketsError};
@@ -26,6 +28,8 @@ const COMMIT: &str = match option_env!("EYOT_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };
+/// The program that compiles: this one, also when its file was replaced meanwhile, since artefacts are bound to a build.
+const PROGRAM: &str = "/proc/self/exe";
 /// The version line of the engine that runs functions.
 const WASMTIME: &str = "48";
 
@@ -52,6 +56,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Its pull.
+    #[error(transparent)]
+    Pull(#[from] ServiceError),
     /// A secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -103,6 +110,10 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     telemetry::count_panics();
+    let state = &config.node.state;
+    std::fs::create_dir_all(state).map_err(Error::io(format!("the state in {}", state.display())))?;
+    // Before any engine of functions is made.
+    aborts::watch(state).map_err(Error::io("the notes of aborts"))?;
     let certificates = certificates(&config)?;
     let counts = Arc::<Counts>::default();
     let settings = settings(&config, &counts);
@@ -114,12 +125,14 @@ pub async fn run(
         certificates: Arc::clone(&certificates),
     };
     let node = Arc::clone(&running.node);
-    let sync = sync(&node);
+    let pull = Service::start(&node, PathBuf::from(PROGRAM))?;
+    let status = pull.status();
     let admin = Shown {
         node: Arc::clone(&node),
         certificates: Arc::clone(&certificates),
         counts,
-        status: sync,
+        status: Arc::new(move || status.view()),
+        pull: pull.handle(),
         boot: uuid::Uuid::new_v4(),
     };
     let _admin = Admin::start(sockets.admin, admin)?;
@@ -129,12 +142,10 @@ pub async fn run(
         shutdown.await;
         drains.ready.drain(true);
     };
-    Ok(eyot_front::run(sockets.front, certificates, settings, node, shutdown).await?)
-}
-
-/// Brings back what the ledger holds and begins to pull. What it says of itself, for `/status`.
-fn sync(_node: &Arc<Node>) -> Status {
-    Arc::new(|| serde_json::Value::Null)
+    let served = eyot_front::run(sockets.front, certificates, settings, node, shutdown).await;
+    // Activations go on to the last request; only then may the ledger be left.
+    drop(pull);
+    Ok(served?)
 }
 
 fn certificates(config: &Config) -> Result<Arc<Certificates>, Error> {

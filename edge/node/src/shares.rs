@@ -160,7 +160,7 @@ impl Inner {
             let until = Instant::now() + Duration::from_micros(owed_us.min(60_000_000));
             if until > began + self.wait {
                 let mut fault = spent("its CPU per second");
-                fault.retry_after = Some(u32::try_from(owed_us.div_ceil(1_000_000)).unwrap_or(u32::MAX).min(60));
+                fault.retry_after = Some(u32::try_from((owed_us / 1000).div_ceil(1000)).unwrap_or(u32::MAX).min(60));
                 return Err(fault);
             }
             tokio::time::sleep_until(until).await;

@@ -27,6 +27,7 @@ enum Asked {
     Health,
     Metrics,
     Readiness,
+    ResetTrust,
     Status,
     Undrain,
 }
@@ -37,6 +38,7 @@ const PATHS: &[(&str, Method, bool, Asked)] = &[
     ("/healthz", Method::GET, false, Asked::Health),
     ("/metrics", Method::GET, false, Asked::Metrics),
     ("/readyz", Method::GET, false, Asked::Readiness),
+    ("/reset-trust", Method::POST, true, Asked::ResetTrust),
     ("/status", Method::GET, true, Asked::Status),
     ("/status/certs", Method::GET, true, Asked::Certificates),
     ("/undrain", Method::POST, true, Asked::Undrain),
@@ -81,6 +83,11 @@ fn give(shown: &Shown, asked: Asked) -> Response<Full<Bytes>> {
         Asked::Readiness if ready.is_ready() => text(StatusCode::OK, "ready\n"),
         Asked::Readiness if ready.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         Asked::Readiness => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        Asked::ResetTrust if shown.pull.reset_trust() => {
+            tracing::warn!("the operator asked to forget the ledger and begin anew from the configured root");
+            document(&json!({ "reset": true }))
+        }
+        Asked::ResetTrust => text(StatusCode::SERVICE_UNAVAILABLE, "too many orders wait\n"),
         Asked::Status => document(&status(shown)),
     }
 }
@@ -185,6 +192,8 @@ mod tests {
             (Door::Unix, Method::POST, "/drain", Ok(Asked::Drain)),
             (Door::Unix, Method::GET, "/drain", Err(405)),
             (Door::Unix, Method::POST, "/undrain", Ok(Asked::Undrain)),
+            (Door::Tcp, Method::POST, "/reset-trust", Err(404)),
+            (Door::Unix, Method::POST, "/reset-trust", Ok(Asked::ResetTrust)),
             (Door::Unix, Method::GET, "/", Err(404)),
         ] {
             let found = find(door, &method, path).map_err(|status| status.as_u16());

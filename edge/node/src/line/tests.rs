@@ -11,6 +11,8 @@ use crate::run;
 use crate::snapshot::{App, State};
 use crate::sockets::Sockets;
 
+mod targets;
+
 /// A node in a folder of its own.
 struct House {
     node: Node,
@@ -48,13 +50,18 @@ fn house() -> House {
 
 impl House {
     fn release(&self, number: u64, parts: Value) {
+        self.granted(number, parts, json!([]));
+    }
+
+    /// A release of an app that may reach these private networks.
+    fn granted(&self, number: u64, parts: Value, egress_private: Value) {
         let mut release = json!({
             "format": 1, "app": "shop", "number": number, "created": "2026-11-22T12:00:00Z", "hosts": ["shop.test"],
         });
         release.as_object_mut().expect("an object").extend(parts.as_object().expect("an object").clone());
         let release = serde_json::from_value(release).expect("a release");
         let grant = json!({"state": "active", "hosts": ["shop.test"], "share": {"concurrency": 4},
-            "egress_private": []});
+            "egress_private": egress_private});
         let grant: eyot_bundle::grant::Grant = serde_json::from_value(grant).expect("a grant");
         let entry = self.node.entry(&release, &grant).expect("a good release");
         let name = entry.app.clone();
