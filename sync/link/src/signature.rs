@@ -106,7 +106,8 @@ pub struct Claim {
     pub nonce: String,
     /// What the body must digest to.
     pub body: Digest,
-    created_s: i64,
+    /// When it says it was made, in seconds since 1970.
+    pub created_s: i64,
     base: Vec<u8>,
     signature: Vec<u8>,
 }

@@ -1,4 +1,5 @@
-//! The nonces of signed requests, kept as long as a signature is good: a request that was overheard cannot be sent again.
+//! The nonces of signed requests, kept as long as a signature is good: a request that was overheard cannot be sent
+//! again, not even to the next process, which takes nothing that was signed before it began.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,8 +15,11 @@ const NONCES_MAX: usize = 200_000;
 const NONCES_PER_KEY_MAX: usize = 20_000;
 
 /// The nonces that were seen.
-#[derive(Debug, Default)]
-pub(crate) struct Nonces(Mutex<Seen>);
+#[derive(Debug)]
+pub(crate) struct Nonces {
+    since_s: i64,
+    seen: Mutex<Seen>,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -25,9 +29,19 @@ struct Seen {
 }
 
 impl Nonces {
+    /// Nothing was seen yet. What was signed before `since_s` may have been, by an earlier process.
+    pub(crate) fn new(since_s: i64) -> Self {
+        Self { since_s, seen: Mutex::default() }
+    }
+
+    /// Since when every nonce is known, in seconds since 1970.
+    pub(crate) fn since_s(&self) -> i64 {
+        self.since_s
+    }
+
     /// Takes a nonce of a proven request, once.
     pub(crate) fn take(&self, key_id: &str, nonce: &str, now_s: i64) -> Result<(), Denied> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let held = seen.keys.get(key_id).map_or(0, BTreeMap::len);
         if held >= NONCES_PER_KEY_MAX || seen.count >= NONCES_MAX {
             seen.forget(now_s);
@@ -68,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_nonce_is_taken_once_and_the_store_is_bounded() {
-        let nonces = Nonces::default();
+        let nonces = Nonces::new(0);
         assert!(nonces.take("a", "1", 0).is_ok() && nonces.take("b", "1", 0).is_ok());
         assert_eq!(nonces.take("a", "1", 2 * WINDOW_S).expect_err("again").code(), "replayed");
         for number in 0..NONCES_PER_KEY_MAX {

@@ -60,7 +60,8 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         ending: tokio::sync::watch::Receiver<bool>,
     ) -> Self {
         let uploads = Semaphore::new(UPLOADS_MAX);
-        Self { catalog, audit, fleet, metrics, nonces: Nonces::default(), uploads, ending }
+        let nonces = Nonces::new(Timestamp::now().as_second());
+        Self { catalog, audit, fleet, metrics, nonces, uploads, ending }
     }
 
     async fn respond(&self, arrival: Arrival) -> Result<Response<Body>, Denied> {

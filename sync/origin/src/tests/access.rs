@@ -1,9 +1,12 @@
 //! Who may ask, how much, and what strangers and the revoked are told.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
 use eyot_bundle::digest::Digest;
+use eyot_bundle::sign;
+use eyot_bundle::trust::{TargetFile, Trust};
 use eyot_link::body;
 use eyot_link::get::{Get, get};
 use eyot_link::line::Protocol;
@@ -13,7 +16,7 @@ use eyot_link::wire::{Problem, UPLOAD_BYTES_MAX};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::house::{House, Origin, block_on, name, release, token, wasm, with_function};
-use super::publish::change;
+use super::publish::{change, round};
 
 /// One raw request.
 async fn raw(
@@ -129,15 +132,27 @@ fn one_app_does_not_see_another() {
         let digest = shop.put_blob(wasm.clone()).await.expect("an upload");
         shop.publish(&one.app, &house.publish(&one, &[])).await.expect("a publish");
         assert!(shop.has_blob(digest).await.expect("an answer") && !blog.has_blob(digest).await.expect("an answer"));
-        assert_eq!(blog.metadata("1.app-shop.json").await.expect_err("not theirs").code(), Some("not_yours"));
+        assert!(blog.metadata("1.app-shop.json").await.expect("an answer").is_none());
+        assert!(blog.metadata("1.targets.json").await.expect("an answer").is_some());
         let listed = super::house::file(&one);
         let target = blog.target(&listed.path, listed.sha256, 1 << 20).await;
-        assert_eq!(target.expect_err("not theirs").code(), Some("not_yours"));
+        assert_eq!(target.expect_err("not theirs").code(), Some("not_found"));
+        let nodes = TargetFile::new("fleet/nodes.json", &sign::document(&House::nodes()).expect("a document"));
+        assert!(shop.target(&nodes.path, nodes.sha256, 1 << 20).await.is_err(), "the nodes' tokens are not theirs");
+        assert!(house.node(&origin, "fra-1").target(&nodes.path, nodes.sha256, 1 << 20).await.is_ok());
         assert!(shop.target(&listed.path, listed.sha256, 1 << 20).await.is_ok());
         assert_eq!(blog.releases(&one.app).await.expect_err("not theirs").code(), Some("not_found"));
         let apps: Vec<_> = blog.apps().await.expect("the apps").apps.into_keys().collect();
         assert_eq!(apps, [name("blog")]);
         assert!(blog.audit().await.expect("the audit").records.is_empty());
+        // A publisher verifies on its own machine, and what it may not see does not stop it.
+        let root = std::fs::read(house.folder.path().join("root.json")).expect("the root");
+        let mut trust = Trust::new(&root).expect("the root");
+        round(&mut trust, &blog, &BTreeMap::new()).await;
+        let apps: Vec<_> = trust.apps().into_iter().map(|app| (app.app, app.releases.len())).collect();
+        assert_eq!(apps, [(name("shop"), 0), (name("blog"), 0)]);
+        round(&mut trust, &shop, &BTreeMap::new()).await;
+        assert_eq!(trust.apps()[0].releases.len(), 1);
     });
 }
 

@@ -42,6 +42,23 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Whether this caller may read the target at `path`: of an app that it sees, or a fleet document if it is a node or
+    /// an operator.
+    pub(crate) fn sees_target(&self, path: &str) -> bool {
+        let app = match path.split_once('/') {
+            Some(("releases", rest)) => rest.split('/').next(),
+            Some(("control", rest)) => rest.strip_suffix(".json"),
+            _ => None,
+        };
+        match (self, app.and_then(|app| app.parse().ok())) {
+            (_, Some(app)) => self.sees(&app),
+            (Self::Node(_), None) => true,
+            (Self::Signer { holder, .. }, None) => holder.operator,
+        }
+    }
+}
+
 /// Finds out who asks.
 pub(crate) fn caller(view: &View, nonces: &Nonces, parts: &Parts, now: Timestamp) -> Result<Caller, Denied> {
     if parts.headers.contains_key(AUTHORIZATION) {
@@ -54,6 +71,10 @@ pub(crate) fn caller(view: &View, nonces: &Nonces, parts: &Parts, now: Timestamp
         query: parts.uri.query(),
     };
     let claim = Claim::read(&covered, &parts.headers).map_err(|error| unproven(error, now))?;
+    if claim.created_s < nonces.since_s() {
+        let detail = "the request was signed before this origin started, which forgot earlier ones: sign it again";
+        return Err(unauthorized("clock", detail.to_owned()));
+    }
     let Some(holder) = view.keys.get(&claim.key_id) else {
         let detail = format!("the key {} is neither an operator's nor a publisher's here", claim.key_id);
         return Err(unauthorized("unknown_key", detail));
