@@ -39,6 +39,15 @@ pub(crate) struct Account {
     story: Mutex<Story>,
 }
 
+/// Says that this thread runs the guest no longer, even if the work panicked.
+struct Off<'a>(&'a dyn Limit);
+
+impl Drop for Off<'_> {
+    fn drop(&mut self) {
+        self.0.on_thread(false);
+    }
+}
+
 /// What has happened.
 #[derive(Default)]
 struct Story {
@@ -71,6 +80,8 @@ impl Account {
     pub(crate) fn charge<T>(&self, work: impl FnOnce() -> T) -> T {
         let began_ns = clock::thread_ns();
         self.poll_began_ns.store(began_ns, Ordering::Relaxed);
+        self.share.on_thread(true);
+        let _off = Off(&*self.share);
         let done = work();
         let ns = clock::thread_ns().saturating_sub(began_ns);
         let before_ns = self.used_ns.fetch_add(ns, Ordering::Relaxed);

@@ -79,6 +79,12 @@ pub trait Limit: Send + Sync {
 
     /// Lets a call in, waiting briefly. What it gives is dropped when the call has ended.
     fn enter(&self) -> Entering;
+
+    /// The calling thread runs the guest from now on, or no longer: who wants to know what took a process down remembers it
+    /// a thread. Called twice a turn, so it has to cost next to nothing.
+    fn on_thread(&self, runs: bool) {
+        let _ = runs;
+    }
 }
 
 /// A call that waits to be let in.

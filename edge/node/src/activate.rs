@@ -1,6 +1,7 @@
 //! Activating: what of the signed world answers on this node. An app's entry is built aside, the ledger committed, and
 //! then one swap makes it the one that answers; an app that may not run any more is taken out the same way.
 
+pub mod aborts;
 mod node;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +70,8 @@ pub struct Active<A> {
     apps: Arc<A>,
     status: Arc<Status>,
     live: BTreeMap<Name, Live>,
+    /// The code of what answers.
+    code: BTreeMap<Name, Vec<Digest>>,
 }
 
 /// One app that is in the snapshot.
@@ -98,7 +101,7 @@ pub struct World<'a> {
 impl<A: Apps> Active<A> {
     /// Nothing answers yet.
     pub fn new(apps: Arc<A>, status: Arc<Status>) -> Self {
-        Self { apps, status, live: BTreeMap::new() }
+        Self { apps, status, live: BTreeMap::new(), code: BTreeMap::new() }
     }
 
     /// The node's snapshot.
@@ -109,6 +112,12 @@ impl<A: Apps> Active<A> {
     /// The release and document of `app` that answer.
     pub fn release(&self, app: &Name) -> Option<(u64, Digest)> {
         self.live.get(app).and_then(|live| live.release)
+    }
+
+    /// The apps of which some function's compiled code is not there any more.
+    pub fn without_code(&self, has: impl Fn(Digest) -> bool) -> Vec<Name> {
+        let lacking = self.code.iter().filter(|(_, code)| !code.iter().all(|digest| has(*digest)));
+        lacking.map(|(app, _)| app.clone()).collect()
     }
 
     /// Makes every app answer as the world says: what is active goes on if all it rests on still holds, what was
@@ -158,10 +167,12 @@ impl<A: Apps> Active<A> {
         if self.live.get(name) == Some(&live) {
             return Ok(());
         }
-        let entry = rests(world, app, number, &path).and_then(|release| self.apps.build(&release, &app.grant));
+        let entry = rests(world, app, number, &path)
+            .and_then(|release| self.apps.build(&release, &app.grant).map(|entry| (entry, code(&release))));
         match entry {
-            Ok(entry) => {
+            Ok((entry, code)) => {
                 self.put_anew(name, live, Standing::Serving(entry));
+                self.code.insert(name.clone(), code);
                 Ok(())
             }
             Err(refusal) => {
@@ -171,12 +182,19 @@ impl<A: Apps> Active<A> {
         }
     }
 
-    /// Puts an entry that was built aside and committed.
-    pub fn activate(&mut self, world: &World<'_>, app: &AppTrust, release: (u64, Digest), entry: A::Entry) {
+    /// Puts an entry of `release`, whose document has this digest, that was built aside and committed.
+    pub fn activate(
+        &mut self,
+        world: &World<'_>,
+        app: &AppTrust,
+        (release, digest): (&Release, Digest),
+        entry: A::Entry,
+    ) {
         let authority = (world.trust.root_version(), world.trust.version("targets"));
-        let live = Live { release: Some(release), ..Live::without(&app.grant, authority, world) };
+        let live = Live { release: Some((release.number, digest)), ..Live::without(&app.grant, authority, world) };
         self.note(&app.app, app.grant.state);
         self.put_anew(&app.app, live, Standing::Serving(entry));
+        self.code.insert(app.app.clone(), code(release));
     }
 
     fn note(&self, app: &Name, state: GrantState) {
@@ -197,10 +215,12 @@ impl<A: Apps> Active<A> {
     fn put_anew(&mut self, app: &Name, live: Live, standing: Standing<A::Entry>) {
         self.status.facts().apps.entry(app.clone()).or_default().active = live.release.map(|(number, _)| number);
         self.apps.put(app, &live.grant, standing);
+        self.code.remove(app);
         self.live.insert(app.clone(), live);
     }
 
     fn remove(&mut self, app: &Name) {
+        self.code.remove(app);
         if self.live.remove(app).is_some() {
             self.apps.remove(app);
             self.status.facts().apps.entry(app.clone()).or_default().active = None;
@@ -212,6 +232,11 @@ impl Live {
     fn without(grant: &Grant, authority: (u64, Option<u64>), world: &World<'_>) -> Self {
         Self { grant: grant.clone(), release: None, authority, denied: world.denied.len() }
     }
+}
+
+/// The code of all functions of a release.
+fn code(release: &Release) -> Vec<Digest> {
+    release.functions.values().map(|function| function.bundle.sha256).collect()
 }
 
 /// The name under which the role that lists an app's active release is kept.
@@ -231,5 +256,6 @@ fn rests(world: &World<'_>, app: &AppTrust, number: u64, path: &str) -> Result<R
     file.ok_or_else(|| missing(format!("{held} does not list {path}")))?.check(bytes)?;
     let release = verify::release(bytes, &app.app, number, &app.grant)?;
     denied(&release, world.denied)?;
+    world.records.get(&app.app).map_or(Ok(()), |record| record.allow(number))?;
     Ok(release)
 }

@@ -31,7 +31,7 @@ pub(crate) async fn call(
     let call = Call {
         function: Arc::clone(&function.guest),
         request,
-        doors: Doors { fetch: door.clone(), log: door, share: entry.share.clone() },
+        doors: Doors { fetch: door.clone(), log: door, share: entry.limit.clone() },
         meter: record.call(function),
         request_id: asked.id.clone(),
         remaining: None,

@@ -18,6 +18,7 @@ use eyot_plan::way::Way;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::watch;
 
+use crate::activate::aborts::Marked;
 use crate::shares::Share;
 use crate::telemetry::Text;
 
@@ -33,6 +34,8 @@ pub struct Entry {
     pub release_label: Text,
     /// Its share of this node.
     pub share: Arc<Share>,
+    /// The same, as its functions' calls draw on it.
+    pub limit: Arc<Marked<Share>>,
     routes: Table<Arc<Route>>,
     /// Told when this is too old to go on.
     closing: watch::Sender<bool>,
@@ -143,6 +146,7 @@ impl Entry {
             label: release.app.as_str().to_owned().into(),
             release: release.number,
             release_label: release.number.to_string().into(),
+            limit: Arc::new(Marked::new(Arc::clone(&share), &release.app, release.number)),
             share,
             routes: routes.collect::<Result<Vec<_>, Refusal>>()?.into_iter().collect(),
             closing: watch::channel(false).0,

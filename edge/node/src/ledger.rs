@@ -141,10 +141,10 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Write`]: whether it was made is then known only after the ledger was opened anew.
-    pub fn commit(&mut self, change: Change) -> Result<(), LedgerError> {
-        let state = self.state.after(&change);
+    pub fn commit(&mut self, change: &Change) -> Result<(), LedgerError> {
+        let state = self.state.after(change);
         let (bytes, mac) = state.write(&self.key);
-        self.store.commit(&change, &bytes, &mac).map_err(LedgerError::Write)?;
+        self.store.commit(change, &bytes, &mac).map_err(LedgerError::Write)?;
         witness::write(&self.folder, &self.key, &state, &bytes).map_err(write)?;
         self.state = state;
         Ok(())
@@ -171,6 +171,7 @@ fn key(folder: &Path) -> Result<hmac::Key, LedgerError> {
     Ok(hmac::Key::new(hmac::HMAC_SHA256, &key))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn write(error: io::Error) -> LedgerError {
     LedgerError::Write(error.to_string())
 }

@@ -20,16 +20,16 @@ use std::time::Duration;
 
 use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
-use eyot_bundle::refusal::Reason;
+use eyot_bundle::refusal::{Reason, Refusal};
 use eyot_bundle::trust::Trust;
 use eyot_link::wire::Base64;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::activate::{Active, Apps, World};
+use crate::activate::{Active, Apps, World, aborts};
 use crate::ledger::serving::{self, Serving};
-use crate::ledger::{AppRecord, Files, Ledger, LedgerError};
+use crate::ledger::{AppRecord, Change, Files, Ledger, LedgerError};
 use crate::stage::Stage;
 use crate::stage::prepare::bundles;
 use crate::status::{LedgerHealth, Status};
@@ -39,6 +39,8 @@ use parent::Parent;
 
 /// Orders that may wait.
 const ORDERS_MAX: usize = 16;
+/// How long nothing is due when nothing is.
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// What a pull is made of.
 pub struct Setup<P, A> {
@@ -70,7 +72,7 @@ pub enum PullError {
     Ledger(LedgerError),
     /// The configured root is no root.
     #[error("the trusted root: {0}")]
-    Root(eyot_bundle::refusal::Refusal),
+    Root(Refusal),
 }
 
 /// What an operator may ask of a running pull.
@@ -164,7 +166,31 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         (self.trust, self.files, self.records) = (trust, files, state.apps.clone());
         self.ledger = Some(ledger);
         self.health(LedgerHealth::Ok);
+        self.count_aborts()?;
         self.settle();
+        Ok(())
+    }
+
+    /// Takes up who took the process down since it was last counted.
+    fn count_aborts(&mut self) -> Result<(), LedgerError> {
+        let notes = aborts::notes(&self.setup.state);
+        let mut apps: BTreeMap<Name, Option<AppRecord>> = BTreeMap::new();
+        for ((app, release), times) in &notes {
+            let Some(known) = self.records.get(app) else { continue };
+            let record = apps.entry(app.clone()).or_default().get_or_insert_with(|| known.clone());
+            record.aborted(*release, *times);
+            tracing::error!(%app, release, times, "a release took the process down");
+        }
+        if let (false, Some(ledger)) = (apps.is_empty(), &mut self.ledger) {
+            ledger.commit(&Change { apps: apps.clone(), ..Change::default() })?;
+            self.records.extend(apps.into_iter().filter_map(|(app, record)| Some((app, record?))));
+        }
+        if !notes.is_empty()
+            && let Err(error) = aborts::forget(&self.setup.state)
+        {
+            // They would be counted twice, which sets aside too early, never too late.
+            tracing::error!(%error, "the notes of aborts could not be forgotten");
+        }
         Ok(())
     }
 
@@ -235,7 +261,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         (facts.seq, facts.roles, facts.expiries) = (seq, self.trust.refused(), expiries);
     }
 
-    fn refuse(&self, app: &Name, release: u64, refusal: &eyot_bundle::refusal::Refusal) {
+    fn refuse(&self, app: &Name, release: u64, refusal: &Refusal) {
         if self.setup.status.refuse(app, release, refusal) {
             self.setup.telemetry.refusal(app, refusal.reason);
             let reason = refusal.reason.code();
@@ -244,12 +270,12 @@ impl<P: Parent, A: Apps> Pull<P, A> {
     }
 
     /// Makes a change durable and part of what is here. A ledger that does not take it is opened anew.
-    fn commit(&mut self, change: crate::ledger::Change) -> Result<(), eyot_bundle::refusal::Refusal> {
+    fn commit(&mut self, change: Change) -> Result<(), Refusal> {
         let Some(ledger) = &mut self.ledger else {
-            return Err(eyot_bundle::refusal::Refusal::new(Reason::FloorLost, "the ledger is lost"));
+            return Err(Refusal::new(Reason::FloorLost, "the ledger is lost"));
         };
-        if let Err(error) = ledger.commit(change.clone()) {
-            let refusal = eyot_bundle::refusal::Refusal::new(Reason::DiskFull, error.to_string());
+        if let Err(error) = ledger.commit(&change) {
+            let refusal = Refusal::new(Reason::DiskFull, error.to_string());
             tracing::error!(%error, "the ledger took no change");
             if let Err(error) = self.open() {
                 self.lost(error.to_string());
@@ -267,28 +293,37 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         Ok(())
     }
 
-    /// Follows what is signed until `shutdown` resolves.
+    /// Follows what is signed until `shutdown` resolves. What is being asked or prepared then is left where it is: what
+    /// is committed stays, and the rest is asked for again.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = std::pin::pin!(shutdown);
+        tokio::select! {
+            () = shutdown => {}
+            () = self.follow() => {}
+        }
+        self.jobs.stop();
+        self.tidy();
+    }
+
+    async fn follow(&mut self) {
         let mut changes = listen::start(self.setup.stage.parent.clone(), Arc::clone(&self.seq));
         let mut reports = report::Reports::new();
         let mut poll_at = Instant::now();
+        // What is active may have lost its compiled code; for that no parent is needed.
+        self.schedule();
         loop {
-            let due = self.jobs.due().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let due = self.jobs.due().unwrap_or_else(|| Instant::now() + IDLE);
             tokio::select! {
-                () = &mut shutdown => break,
                 () = tokio::time::sleep_until(poll_at) => {
                     self.round(BTreeMap::new()).await;
                     poll_at = Instant::now() + jittered(self.setup.poll_ms);
                 }
                 Some(heard) = changes.recv() => self.hear(heard).await,
-                Some(order) = self.orders.recv() => match order {
-                    Order::Poll => poll_at = Instant::now(),
-                    Order::ResetTrust => {
+                Some(order) = self.orders.recv() => {
+                    if matches!(order, Order::ResetTrust) {
                         self.reset();
-                        poll_at = Instant::now();
                     }
-                },
+                    poll_at = Instant::now();
+                }
                 Some(done) = self.jobs.next() => self.finish(done),
                 () = tokio::time::sleep_until(due) => self.schedule(),
                 next = reports.next(self.asked || self.ledger.is_none()) => match next {
@@ -298,19 +333,18 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             }
             self.tidy();
         }
-        self.tidy();
     }
 
     async fn hear(&mut self, heard: listen::Heard) {
         match heard {
             listen::Heard::Change(change, url) => {
                 self.setup.telemetry.parent_seq(&url, change.seq);
-                self.setup.status.facts().parent = Some(url);
                 if change.seq > self.trust.seq() || !change.inline.is_empty() {
                     let inline = change.inline.into_iter().map(|(file, Base64(bytes))| (file, bytes)).collect();
                     self.round(inline).await;
                 }
             }
+            listen::Heard::Open(url) => self.setup.status.facts().parent = Some(url),
             listen::Heard::Lost(why) => {
                 let mut facts = self.setup.status.facts();
                 (facts.parent, facts.unreachable) = (None, Some(why));
@@ -318,9 +352,16 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         }
     }
 
-    /// Once nothing is being prepared: what is active is written beside the ledger, and what nobody needs is swept.
+    /// Once nothing is being prepared: the node is ready, what is active is written beside the ledger, and what nobody
+    /// needs is swept.
     fn tidy(&mut self) {
-        if !self.unwritten || !self.jobs.is_idle() {
+        if !self.jobs.is_idle() {
+            return;
+        }
+        if self.asked {
+            self.setup.apps.loaded();
+        }
+        if !self.unwritten {
             return;
         }
         self.unwritten = false;

@@ -299,7 +299,8 @@ impl Trust {
         let delegations = self.targets().and_then(|targets| targets.delegations.as_ref());
         let found = delegations.and_then(|delegations| {
             let delegated = delegations.roles.iter().find(|delegated| delegated.name == role)?;
-            Some((delegations.keys.clone(), delegated.role_keys()))
+            let key = |id: &String| Some((id.clone(), delegations.keys.get(id)?.clone()));
+            Some((delegated.keyids.iter().filter_map(key).collect(), delegated.role_keys()))
         });
         found.ok_or_else(|| Refusal::new(Reason::WrongKey, format!("the operator's targets hand on no role {role}")))
     }

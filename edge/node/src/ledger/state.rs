@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use aws_lc_rs::hmac;
 use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
+use eyot_bundle::refusal::{Reason, Refusal};
 use eyot_bundle::sign::document;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Change;
 
+/// A release that took the process down so often is set aside on this node.
+const ABORTS_MAX: u32 = 2;
 /// First sights of releases that are kept of one app.
 const SEEN_MAX: usize = 64;
 
@@ -58,6 +61,36 @@ impl AppRecord {
             self.seen.pop_first();
         }
         seen
+    }
+
+    /// Notes that `release` took the process down so many times more. One that is set aside now gives way to the one
+    /// before it, if there is one.
+    pub fn aborted(&mut self, release: u64, times: u32) {
+        let failed = self.failed.entry(release).or_default();
+        *failed = failed.saturating_add(times);
+        while self.failed.len() > SEEN_MAX {
+            self.failed.pop_first();
+        }
+        let set_aside = self.active.is_some_and(|active| active == release && self.allow(active).is_err());
+        if let (true, Some(previous)) = (set_aside, self.previous.filter(|previous| self.allow(*previous).is_ok())) {
+            self.previous = self.active.replace(previous);
+        }
+    }
+
+    /// Whether this node may run `release`.
+    ///
+    /// # Errors
+    /// `older_than_floor` below `min_release`, `probe_failed` for one that is set aside.
+    pub fn allow(&self, release: u64) -> Result<(), Refusal> {
+        if release < self.min_release {
+            let detail = format!("release {release} is below {}, the least that may run", self.min_release);
+            return Err(Refusal::new(Reason::OlderThanFloor, detail));
+        }
+        if self.failed.get(&release).is_some_and(|aborts| *aborts >= ABORTS_MAX) {
+            let detail = format!("release {release} took the process down {ABORTS_MAX} times and is set aside");
+            return Err(Refusal::new(Reason::ProbeFailed, detail));
+        }
+        Ok(())
     }
 
     /// Makes `release` the one that answers.

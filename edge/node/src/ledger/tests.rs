@@ -22,14 +22,14 @@ fn killed() -> (tempfile::TempDir, State, Files) {
     for version in 1..=6 {
         for name in ["timestamp.json", "snapshot.json", "app-shop.json"] {
             let text = format!("{name} {version} {}", "x".repeat(300));
-            ledger.commit(put(name, &text)).expect("committed");
+            ledger.commit(&put(name, &text)).expect("committed");
             expected.extend([file(name, &text)]);
         }
     }
     let mut record = AppRecord::default();
     record.activate(6);
     let apps = BTreeMap::from([("shop".parse().expect("a name"), Some(record))]);
-    ledger.commit(Change { apps, ..Change::default() }).expect("committed");
+    ledger.commit(&Change { apps, ..Change::default() }).expect("committed");
     let state = ledger.state().clone();
     let image = fs::read(folder.path().join(STORE)).expect("read");
     drop(ledger);
@@ -113,7 +113,7 @@ fn an_older_copy_of_the_store_is_noticed_by_its_witness() {
     let (folder, ..) = killed();
     let old = fs::read(folder.path().join(STORE)).expect("read");
     let (mut ledger, _) = Ledger::open(folder.path()).expect("opened");
-    ledger.commit(put("timestamp.json", "7")).expect("committed");
+    ledger.commit(&put("timestamp.json", "7")).expect("committed");
     drop(ledger);
     let error = open_with(folder.path(), &old).expect_err("older");
     assert!(error.to_string().contains("its witness saw 21"), "{error}");
@@ -124,7 +124,7 @@ fn a_crash_between_a_commit_and_its_witness_loses_nothing() {
     let (folder, ..) = killed();
     let witness = fs::read(folder.path().join(WITNESS)).expect("read");
     let (mut ledger, _) = Ledger::open(folder.path()).expect("opened");
-    ledger.commit(put("timestamp.json", "7")).expect("committed");
+    ledger.commit(&put("timestamp.json", "7")).expect("committed");
     drop(ledger);
     fs::write(folder.path().join(WITNESS), witness).expect("written");
     let (ledger, files) = Ledger::open(folder.path()).expect("opened");
@@ -180,9 +180,9 @@ fn a_file_that_is_removed_is_gone_and_floors_stay() {
     let floors = Floors { versions: BTreeMap::from([("snapshot".to_owned(), 9)]), time: Timestamp::UNIX_EPOCH, seq: 9 };
     let mut change = put("a", "1");
     change.floors = Some(floors);
-    ledger.commit(change).expect("committed");
+    ledger.commit(&change).expect("committed");
     let remove = BTreeSet::from(["a".to_owned()]);
-    ledger.commit(Change { remove, ..Change::default() }).expect("committed");
+    ledger.commit(&Change { remove, ..Change::default() }).expect("committed");
     drop(ledger);
     let (ledger, files) = Ledger::open(folder.path()).expect("opened");
     assert!(files.is_empty());

@@ -77,9 +77,27 @@ impl Jobs {
         self.plans.values().filter(|plan| plan.running.is_none()).filter_map(|plan| plan.due).min()
     }
 
+    /// Makes an app due, unless it is being prepared or waits after a failure.
+    pub(super) fn again(&mut self, app: &Name) {
+        if let Some(plan) = self.plans.get_mut(app).filter(|plan| plan.running.is_none() && plan.failures == 0) {
+            plan.due = Some(Instant::now());
+        }
+    }
+
     /// Whether nothing is being prepared.
     pub(super) fn is_idle(&self) -> bool {
         self.plans.values().all(|plan| plan.running.is_none())
+    }
+
+    /// Drops the work of all other apps.
+    fn keep(&mut self, keep: impl Fn(&Name) -> bool) {
+        self.plans.retain(|app, plan| {
+            let kept = keep(app);
+            if let (false, Some((_, running))) = (kept, &plan.running) {
+                running.abort();
+            }
+            kept
+        });
     }
 
     /// Drops all work.
@@ -110,16 +128,17 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         }
         let now = self.now();
         let expired: BTreeSet<String> = self.trust.expired(now).into_iter().map(|(role, _)| role).collect();
-        for app in self.trust.apps() {
+        let apps = self.trust.apps();
+        let known: BTreeSet<_> = apps.iter().map(|app| &app.app).collect();
+        self.jobs.keep(|app| known.contains(app));
+        for app in apps {
             if let Some(refusal) = &app.refused {
                 self.refuse(&app.app, 0, refusal);
             }
             // Without a role that is believed there is nothing to prepare; why is told already.
             let unlisted = app.refused.is_some() && app.releases.is_empty();
             if app.grant.state != GrantState::Active || unlisted {
-                if let Some((_, running)) = self.jobs.plans.remove(&app.app).and_then(|plan| plan.running) {
-                    running.abort();
-                }
+                self.jobs.keep(|other| *other != app.app);
                 continue;
             }
             let role = app_role(&app.app);
@@ -189,7 +208,8 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             }
             Err(refused) => (Some(refused), None),
         };
-        if let Some((release, refusal)) = &refused {
+        // Why the role is not believed is the better reason, where both are.
+        if let Some((release, refusal)) = refused.as_ref().filter(|_| trusted.refused.is_none()) {
             self.refuse(&name, *release, refusal);
         }
         let Some(plan) = self.jobs.plans.get_mut(&name) else { return };
@@ -211,7 +231,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         let entry = match &release {
             Some((release, file)) if self.active.release(name) != Some((release.number, file.sha256)) => {
                 let entry = self.setup.apps.build(release, &app.grant);
-                Some((release.number, file.sha256, entry.map_err(|refusal| (release.number, refusal))?))
+                Some(entry.map_err(|refusal| (release.number, refusal))?)
             }
             _ => None,
         };
@@ -224,9 +244,9 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             self.commit(change).map_err(|refusal| (number, refusal))?;
             self.unwritten = true;
         }
-        if let Some((number, digest, entry)) = entry {
+        if let (Some((release, file)), Some(entry)) = (&release, entry) {
             let world = World { trust: &self.trust, files: &self.files, records: &self.records, denied: &self.denied };
-            self.active.activate(&world, app, (number, digest), entry);
+            self.active.activate(&world, app, (release, file.sha256), entry);
             tracing::info!(app = %name, release = number, seq = self.trust.seq(), "a release is active");
         }
         Ok(())

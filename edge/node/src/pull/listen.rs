@@ -21,6 +21,8 @@ const PAUSE_MS_MAX: u64 = 30_000;
 pub(super) enum Heard {
     /// The state changed; who said so.
     Change(Change, String),
+    /// A stream is open; who gives it.
+    Open(String),
     /// The stream ended, or none could be had.
     Lost(String),
 }
@@ -55,6 +57,9 @@ async fn listen<P: Parent>(
     pause_ms: &mut u64,
 ) -> Result<(), Error> {
     let mut watch = parent.watch(seq.load(Ordering::Relaxed)).await?;
+    if sender.send(Heard::Open(watch.url().to_owned())).await.is_err() {
+        return Ok(());
+    }
     loop {
         match watch.next().await? {
             // A stream that lived for a beat was a good one; one that only ever gives changes and ends is not.

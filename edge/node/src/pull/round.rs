@@ -35,7 +35,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         let ended = tokio::time::timeout(ROUND, self.ask(inline)).await;
         let failure = match ended {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Err(error)) => Some(error),
             Err(_) => Some(format!("a round took longer than {} s", ROUND.as_secs())),
         };
         match failure {
@@ -50,13 +50,14 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             }
         }
         self.settle();
-        self.schedule();
-        if self.asked {
-            self.setup.apps.loaded();
+        let artefacts = self.setup.stage.runtime.artefacts();
+        for app in self.active.without_code(|code| artefacts.has(code)) {
+            self.jobs.again(&app);
         }
+        self.schedule();
     }
 
-    async fn ask(&mut self, mut inline: BTreeMap<String, Vec<u8>>) -> Result<(), Error> {
+    async fn ask(&mut self, mut inline: BTreeMap<String, Vec<u8>>) -> Result<(), String> {
         self.trust.begin();
         let mut files = 0;
         loop {
@@ -78,17 +79,17 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             });
             let mut fetched = futures_util::stream::iter(fetches).buffered(ASKED_MAX);
             while let Some((want, bytes)) = fetched.next().await {
-                self.take(&want, bytes?);
+                self.take(&want, bytes.map_err(|error| error.to_string())?)?;
             }
         }
-        self.fleet().await
+        self.fleet().await.map_err(|error| error.to_string())
     }
 
-    /// Feeds one file, and commits it if it is news.
-    fn take(&mut self, want: &Want, bytes: Option<Bytes>) {
+    /// Feeds one file, and commits it if it is news. An error ends the round: the ledger took nothing.
+    fn take(&mut self, want: &Want, bytes: Option<Bytes>) -> Result<(), String> {
         let Some(bytes) = bytes else {
             self.trust.absent(&want.file);
-            return;
+            return Ok(());
         };
         match self.trust.feed(&want.file, &bytes, self.now()) {
             Ok(fed) if fed.persist => {
@@ -102,13 +103,15 @@ impl<P: Parent, A: Apps> Pull<P, A> {
                     let off = jiff::Timestamp::now().duration_since(floors.time).as_millis();
                     self.setup.status.facts().clock_ms_off = i64::try_from(off).unwrap_or(i64::MAX);
                 }
-                // On failure trust is read anew from the ledger.
-                let _ = self.commit(Change { put, floors: Some(floors), ..Change::default() });
+                // On failure trust was read anew from the ledger.
+                let change = Change { put, floors: Some(floors), ..Change::default() };
+                self.commit(change).map_err(|refusal| refusal.to_string())
             }
-            Ok(_) => {}
+            Ok(_) => Ok(()),
             Err(refusal) => {
                 let reason = refusal.reason.code();
                 tracing::warn!(file = want.file, reason, detail = refusal.detail, "metadata is not believed");
+                Ok(())
             }
         }
     }

@@ -18,9 +18,6 @@ use super::Stage;
 use crate::ledger::{AppRecord, Files};
 use crate::pull::parent::Parent;
 
-/// A release that ended the process so often is set aside on this node.
-pub const ABORTS_MAX: u32 = 2;
-
 /// What is known of one app when the work begins.
 #[derive(Clone)]
 pub struct Job {
@@ -140,15 +137,7 @@ impl<P: Parent> Work<'_, P> {
 
     /// Whether this node may run `release` at all.
     fn allowed(&self, record: &AppRecord, release: &Release) -> Result<(), Refusal> {
-        let number = release.number;
-        if number < record.min_release {
-            let detail = format!("release {number} is below {}, the least that may run", record.min_release);
-            return Err(Refusal::new(Reason::OlderThanFloor, detail));
-        }
-        if record.failed.get(&number).is_some_and(|aborts| *aborts >= ABORTS_MAX) {
-            let detail = format!("release {number} took the process down {ABORTS_MAX} times and is set aside");
-            return Err(Refusal::new(Reason::ProbeFailed, detail));
-        }
+        record.allow(release.number)?;
         denied(release, &self.job.denied)
     }
 
