@@ -144,12 +144,14 @@ impl Exchange<'_> {
         let first_byte = millis(self.way.timeouts.first_byte_ms);
         let between = millis(self.way.timeouts.between_bytes_ms);
         let mut head = std::pin::pin!(head);
+        // What passed before there was a connection was the time to connect.
+        let begun = Instant::now();
         loop {
             let now = Instant::now();
             let due = match self.upload.standing() {
-                Standing::Ended(at) => at + first_byte,
+                Standing::Ended(at) => at.max(begun) + first_byte,
                 Standing::Source => now + between,
-                Standing::Upstream(at) => at + between,
+                Standing::Upstream(at) => at.max(begun) + between,
             };
             let due = due.min(self.total_at);
             if due <= now {

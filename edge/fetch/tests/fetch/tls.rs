@@ -60,3 +60,24 @@ async fn a_server_without_tls_or_that_hangs_up_in_it_fails_tls() {
         assert_eq!(outcome(&fetch(), &way, get(server.https("127.0.0.1", "/"))).await, Err(expect));
     }
 }
+
+#[tokio::test]
+async fn time_to_connect_is_not_counted_as_time_to_the_first_byte() {
+    let (ca, mut config) = certificate(&["127.0.0.1"]);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let server = raw(move |stream, _| {
+        let acceptor = acceptor.clone();
+        async move {
+            tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+            let mut tls = acceptor.accept(stream).await.expect("a handshake");
+            read_head(&mut tls).await.expect("a head");
+            let said = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nup";
+            tokio::io::AsyncWriteExt::write_all(&mut tls, said).await.expect("written");
+        }
+    })
+    .await;
+    let mut way = way_tls(None, Some(&ca));
+    (way.timeouts.connect_ms, way.timeouts.first_byte_ms) = (20_000, 500);
+    assert_eq!(outcome(&fetch(), &way, get(server.https("127.0.0.1", "/"))).await, ok("up"));
+}
