@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use eyot_h3::core::code::Code;
 use eyot_h3::{Error, Limits};
-use http::Response;
-use http_body_util::Full;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Channel, Full};
 use tokio::sync::Semaphore;
 
 use crate::harness::{client_of, closed, get, listen, next, serve, text, tls};
@@ -162,5 +162,30 @@ async fn under_load_each_request_is_answered_or_surely_not_processed() {
         answered += sender.await.unwrap();
     }
     assert_eq!(answered, processed.load(Ordering::Relaxed));
+    server.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_request_whose_body_outlives_its_response() {
+    let (told, mut hear) = tokio::sync::mpsc::channel(1);
+    let server = serve(Limits::default(), move |request, responder| {
+        let told = told.clone();
+        async move {
+            responder.send(Response::new(Full::new(Bytes::from("early")))).await.unwrap();
+            let body = request.into_body().collect().await.map(|body| body.to_bytes());
+            told.send(body).await.unwrap();
+        }
+    });
+    let client = server.client().await;
+    let (mut send, body) = Channel::<Bytes, Error>::new(1);
+    let response = client.send(Request::post("https://localhost/").body(body).unwrap()).await.unwrap();
+    assert_eq!(text(response).await, "early");
+    server.drain.notify_one();
+    while !client.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    send.send_data(Bytes::from("late")).await.unwrap();
+    drop(send);
+    assert_eq!(hear.recv().await.unwrap().unwrap(), "late");
     server.end().await.unwrap();
 }
