@@ -46,12 +46,20 @@ impl Certificates {
         Ok(Arc::new(Self { files: files.to_vec(), current: ArcSwap::from_pointee(set) }))
     }
 
+    /// No certificates: for listeners without TLS only. Every TLS client is refused.
+    pub fn none() -> Arc<Self> {
+        let set = Set { entries: Vec::new(), by_name: HashMap::new() };
+        Arc::new(Self { files: Vec::new(), current: ArcSwap::from_pointee(set) })
+    }
+
     /// Reads the same files again. New connections get what was read.
     ///
     /// # Errors
     /// As [`Certificates::load`]; then all that was in use stays in use.
     pub fn reload(&self) -> Result<(), Error> {
-        self.current.store(Arc::new(Set::read(&self.files)?));
+        if !self.files.is_empty() {
+            self.current.store(Arc::new(Set::read(&self.files)?));
+        }
         Ok(())
     }
 
@@ -95,7 +103,7 @@ impl Set {
         let local = local.map(|address| address.to_canonical());
         let holds = |entry: &&Arc<Entry>| local.is_some_and(|address| entry.addresses.contains(&address));
         let holding: Vec<_> = self.entries.iter().filter(holds).cloned().collect();
-        if holding.is_empty() { self.entries[..1].to_vec() } else { holding }
+        if holding.is_empty() { self.entries.first().cloned().into_iter().collect() } else { holding }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use eyot_plan::arrival::Protocol;
+use eyot_plan::fault::Code;
 
 /// Counts of the listeners. They only go up, but `connections`, which is a gauge.
 #[derive(Debug, Default)]
@@ -11,6 +12,7 @@ pub struct Counts {
     refused: AtomicU64,
     handshakes_failed: AtomicU64,
     panics: AtomicU64,
+    faults: [AtomicU64; Code::ALL.len()],
 }
 
 impl Counts {
@@ -32,6 +34,16 @@ impl Counts {
     /// Requests that ended in a panic. Each ended alone.
     pub fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
+    }
+
+    /// Requests that the listeners answered with this fault themselves, so that nobody else saw them. A head of HTTP/3
+    /// that was too large to be kept is not among them.
+    pub fn faults(&self, code: Code) -> u64 {
+        self.faults[code as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn fault(&self, code: Code) {
+        self.faults[code as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn refuse(&self) {

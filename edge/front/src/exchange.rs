@@ -47,20 +47,26 @@ impl<A: Answer> Exchanges<A> {
             match self.arrival(connection, request) {
                 Ok(Step::Answer(arrival)) => self.answer.answer(*arrival).await,
                 Ok(Step::Redirect(to)) => redirect(&to),
-                Err(fault) => refusal(&fault),
+                Err(fault) => self.refusal(&fault),
             }
         };
         let response = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
             self.settings.counts.panicked();
             tracing::error!(protocol = connection.protocol.label(), "the answer to a request panicked");
-            refusal(&Code::InternalError.into())
+            self.refusal(&Code::InternalError.into())
         });
         self.finish(connection, &method, response, in_flight)
     }
 
     /// The response to a request that never became one.
     pub(crate) fn refuse(&self, connection: &Connection, fault: &Fault, in_flight: InFlight) -> Response<ResponseBody> {
-        self.finish(connection, &Method::GET, refusal(fault), in_flight)
+        self.finish(connection, &Method::GET, self.refusal(fault), in_flight)
+    }
+
+    /// The response of the error contract, for what was refused before there was an answer to ask.
+    fn refusal(&self, fault: &Fault) -> Response<Body> {
+        self.settings.counts.fault(fault.code);
+        problem(fault).map(body::full)
     }
 
     fn arrival<B>(&self, connection: &Connection, request: Request<B>) -> Result<Step, Fault>
@@ -97,7 +103,7 @@ impl<A: Answer> Exchanges<A> {
         let (mut parts, body) = response.into_parts();
         if parts.status.is_informational() {
             let fault = Fault::new(Code::InternalError).because("an interim status is no response");
-            return self.finish(connection, method, refusal(&fault), in_flight);
+            return self.finish(connection, method, self.refusal(&fault), in_flight);
         }
         // A reason phrase or a version of another protocol must not reach the encoder.
         parts.version = Version::HTTP_11;
@@ -176,11 +182,7 @@ pub(crate) fn too_large() -> Response<Bytes> {
     response
 }
 
-/// The response of the error contract, for what was refused before there was an answer to ask.
-fn refusal(fault: &Fault) -> Response<Body> {
-    problem(fault).map(body::full)
-}
-
+/// The response of the error contract.
 fn problem(fault: &Fault) -> Response<Bytes> {
     let id = uuid::Uuid::now_v7().to_string();
     tracing::debug!(fault = %fault, request = id, "a request is refused");
@@ -206,6 +208,6 @@ fn redirect(to: &str) -> Response<Body> {
             response.headers_mut().insert(header::LOCATION, location);
             response
         }
-        Err(_) => refusal(&Fault::new(Code::BadRequest).because("no address to send it to")),
+        Err(_) => problem(&Fault::new(Code::BadRequest).because("no address to send it to")).map(body::full),
     }
 }

@@ -43,14 +43,15 @@ pub(crate) fn endpoint<A: Answer>(house: &House<A>, socket: UdpSocket) -> Result
     Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(Error::Socket)
 }
 
-/// Takes connections until the endpoint is closed; those that come while it drains are refused.
+/// Takes connections until what is left is cut; those that come while it drains are refused.
 pub(crate) async fn listen<A: Answer>(house: Arc<House<A>>, endpoint: Endpoint) {
-    let mut drain = house.drain.clone();
+    let (mut drain, mut cut) = (house.drain.clone(), house.drain.clone());
     let mut is_draining = false;
     let local = endpoint.local_addr().ok().map(|address| address.ip());
     loop {
         tokio::select! {
             biased;
+            () = cut.cut() => return,
             () = drain.draining(), if !is_draining => is_draining = true,
             incoming = endpoint.accept() => match incoming {
                 None => return,

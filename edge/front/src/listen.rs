@@ -1,4 +1,4 @@
-//! Taking connections from TCP listeners: a place first, then the connection, then TLS, then the protocol it chose.
+//! Taking connections from TCP listeners: a place for each, then TLS, then the protocol it chose.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -48,7 +48,7 @@ pub(crate) async fn tcp<A: Answer>(house: Arc<House<A>>, listener: TcpListener, 
 }
 
 async fn accept<A: Answer>(house: &Arc<House<A>>, listener: &TcpListener, kind: Kind) {
-    while let Ok(place) = house.permits.wait().await {
+    loop {
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -56,6 +56,9 @@ async fn accept<A: Answer>(house: &Arc<House<A>>, listener: &TcpListener, kind: 
                 continue;
             }
         };
+        // When all places are taken, one connection waits here and the rest in the backlog. The place is not taken
+        // before: an idle listener would keep it from the others.
+        let Ok(place) = house.permits.wait().await else { return };
         let Some(permit) = house.permits.at(place, client.ip()) else {
             house.exchanges.settings.counts.refuse();
             continue;

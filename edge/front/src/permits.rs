@@ -34,7 +34,7 @@ impl Permits {
         })
     }
 
-    /// A place among all, waited for: taken before a connection is accepted, so that the rest waits in the backlog.
+    /// A place among all, waited for.
     pub(crate) async fn wait(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
         self.all.clone().acquire_owned().await
     }

@@ -1,0 +1,76 @@
+//! The end: what is in flight ends well, what takes too long is cut, nothing new is taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eyot_front::Settings;
+use eyot_plan::arrival::Arrival;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::harness::{ALL, Front, nothing, read, text};
+
+#[tokio::test]
+async fn what_is_in_flight_ends_well_and_then_listening_ends() {
+    for protocol in ALL {
+        let (sender, mut asked) = mpsc::unbounded_channel();
+        let release = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&release);
+        let mut front = Front::answering(move |_| {
+            let (sender, held) = (sender.clone(), Arc::clone(&held));
+            async move {
+                let _ = sender.send(());
+                let _ = held.acquire().await;
+                text("whole")
+            }
+        });
+        let mut client = front.client(protocol).await;
+        let idle = front.client(protocol).await;
+        let asking = tokio::spawn(async move {
+            let response = client.get("https://a.net/").await.expect("a response");
+            (read(response).await.expect("a body"), client)
+        });
+        asked.recv().await.expect("it is asked");
+        front.stop();
+        // Nothing new: once the listener is gone, or the connection refused.
+        while front.client_of(protocol, "a.net").await.is_ok() {}
+        release.add_permits(1);
+        let (said, client) = asking.await.expect("no panic");
+        assert_eq!(said, "whole", "{protocol:?}");
+        front.ended().await;
+        drop((client, idle));
+    }
+}
+
+#[tokio::test]
+async fn what_never_ends_is_cut_when_the_time_is_over() {
+    for protocol in ALL {
+        let (sender, mut asked) = mpsc::unbounded_channel();
+        let settings = Settings { drain: Duration::from_millis(100), ..Settings::default() };
+        let front = Front::with(settings, move |arrival: Arrival| {
+            let sender = sender.clone();
+            async move {
+                let _ = sender.send(());
+                if arrival.request.uri().path() == "/half" {
+                    return Response::new(arrival.request.into_body());
+                }
+                std::future::pending().await
+            }
+        });
+        let mut client = front.client(protocol).await;
+        let half = http_body_util::StreamBody::new(futures_util::stream::pending()).boxed_unsync();
+        let half = Request::post("https://a.net/half").body(half).expect("a request");
+        let response = client.send(half).await.expect("a response");
+        asked.recv().await.expect("it is asked");
+        let mut other = front.client(protocol).await;
+        let never = tokio::spawn(async move {
+            let request = Request::get("https://a.net/never").body(nothing()).expect("a request");
+            other.send(request).await.is_err()
+        });
+        asked.recv().await.expect("it is asked");
+        front.ended().await;
+        assert!(response.into_body().collect().await.is_err(), "{protocol:?}");
+        assert!(never.await.expect("no panic"), "{protocol:?}");
+    }
+}

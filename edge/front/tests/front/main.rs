@@ -1,0 +1,9 @@
+//! The listeners, seen from outside: real sockets on ports the system chose, real clients of all three protocols.
+
+mod connections;
+mod drain;
+mod exchanges;
+mod harness;
+mod hostile;
+mod streams;
+mod tls;

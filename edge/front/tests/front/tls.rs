@@ -1,0 +1,69 @@
+//! Names and certificates, seen by clients.
+
+use std::sync::Arc;
+
+use eyot_plan::arrival::Protocol;
+use rustls_pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::{ALL, Front, read, tcp, text};
+
+#[tokio::test]
+async fn an_unknown_name_is_refused_and_a_known_one_gets_its_own_certificate() {
+    let front = Front::answering(|_| async { text("served") });
+    for protocol in ALL {
+        assert!(front.client_of(protocol, "c.net").await.is_err(), "{protocol:?}");
+    }
+    for (name, file) in [("a.net", "a"), ("x.a.net", "a"), ("b.net", "b"), ("127.0.0.1", "a")] {
+        let stream = front.raw(name, "h2").await.expect("TLS");
+        let chain = stream.get_ref().1.peer_certificates().expect("a certificate").to_vec();
+        assert_eq!(chain[0], front.certificate(file), "{name}");
+    }
+    let mut client = front.client_of(Protocol::H3, "127.0.0.1").await.expect("a connection without a name");
+    assert_eq!(read(client.get("https://127.0.0.1/").await.expect("a response")).await.expect("a body"), "served");
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn a_reload_reaches_new_connections_of_all_protocols() {
+    let front = Front::answering(|_| async { text("served") });
+    let old = front.certificate("a");
+    front.renew(&["a.net", "new.net"]);
+    let now = front.raw("a.net", "h2").await;
+    assert!(now.is_err(), "the old certificate is served, and the client trusts only the new one");
+    front.certificates.reload().expect("good files");
+    assert_ne!(old, front.certificate("a"));
+    for protocol in ALL {
+        for name in ["a.net", "new.net"] {
+            let mut client = front.client_of(protocol, name).await.expect("a connection");
+            let response = client.get(&format!("https://{name}/")).await.expect("a response");
+            assert_eq!(read(response).await.expect("a body"), "served", "{protocol:?} {name}");
+        }
+    }
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn tls_1_2_and_1_3_are_spoken_and_no_protocol_means_http_1() {
+    let front = Front::answering(|_| async { text("served") });
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates([front.certificate("a")]);
+        let config = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]);
+        let config = config.expect("a version").with_root_certificates(roots).with_no_client_auth();
+        let name = ServerName::try_from("a.net").expect("a name");
+        let stream = TlsConnector::from(Arc::new(config))
+            .connect(name, tcp(front.tls).await.expect("a listener"))
+            .await
+            .expect("TLS");
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP/1");
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get("/").header("host", "a.net").body(crate::harness::nothing()).expect("one");
+        assert_eq!(sender.send_request(request).await.expect("a response").status(), 200);
+        connection.abort();
+    }
+    front.ended().await;
+}
