@@ -207,8 +207,7 @@ fn capacity(config: &Config) -> Capacity {
 /// Half of the machine's memory, in bytes.
 fn half_of_memory() -> u64 {
     let info = rustix::system::sysinfo();
-    // The kernel's types differ between architectures; what does not fit is far above any machine.
-    u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into()) / 2
+    info.totalram.saturating_mul(info.mem_unit.into()) / 2
 }
 
 fn runtime(config: &Config) -> Result<Runtime, Error> {
@@ -240,3 +239,6 @@ fn fetch(config: &Config, sockets: &Sockets) -> Result<Fetch, Error> {
     let own = [front.tls_addresses(), front.udp_addresses(), front.plain_addresses(), admin.tcp_addresses()].concat();
     Ok(Fetch::new(Options { resolver, own, ..Options::default() })?)
 }
+
+#[cfg(test)]
+mod tests;

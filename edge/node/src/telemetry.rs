@@ -5,8 +5,9 @@
 
 mod family;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Once, PoisonError, RwLock};
+use std::sync::{Mutex, Once, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use eyot_bundle::name::Name;
@@ -76,6 +77,8 @@ pub struct Telemetry {
     build_info: Family<Gauge, 3>,
     /// When the snapshot changed last.
     snapshot_at: RwLock<Instant>,
+    /// What the listeners had counted of each fault when they were last asked.
+    listeners: Mutex<HashMap<Code, u64>>,
 }
 
 /// What one request was, when it ended.
@@ -156,6 +159,7 @@ impl Telemetry {
             compile_seconds: Family::new("eyot_compile_seconds", []),
             build_info: Family::new("eyot_build_info", ["version", "commit", "wasmtime"]),
             snapshot_at: RwLock::new(Instant::now()),
+            listeners: Mutex::default(),
         };
         telemetry.describe();
         telemetry
@@ -191,6 +195,16 @@ impl Telemetry {
     pub fn fault(&self, app: &Text, route: &Text, code: Code) {
         let code_and_side = (Text::const_str(code.name()), Text::const_str(code.side().label()));
         self.faults.with(&self.recorder, [app.clone(), route.clone(), code_and_side.0, code_and_side.1]).increment(1);
+    }
+
+    /// The listeners have answered `total` requests with this fault themselves, since they began.
+    pub fn listener_faults(&self, code: Code, total: u64) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = listeners.insert(code, total).unwrap_or(0);
+        if total > before {
+            let values = ["", "", code.name(), code.side().label()].map(Text::const_str);
+            self.faults.with(&self.recorder, values).increment(total - before);
+        }
     }
 
     /// A call of a function ended.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use eyot_plan::arrival::Protocol;
+use eyot_plan::fault::Code;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
@@ -112,6 +113,9 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     let telemetry = &shown.node.telemetry;
     for protocol in [Protocol::H1, Protocol::H2, Protocol::H3] {
         telemetry.connections(protocol, shown.counts.connections(protocol));
+    }
+    for code in Code::ALL {
+        telemetry.listener_faults(code, shown.counts.faults(code));
     }
     let (used, free) = slots(shown);
     telemetry.slots("used", used);

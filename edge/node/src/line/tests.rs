@@ -50,11 +50,11 @@ fn house() -> House {
 
 impl House {
     fn release(&self, number: u64, parts: Value) {
-        self.granted(number, parts, json!([]));
+        self.granted(number, &parts, &json!([]));
     }
 
     /// A release of an app that may reach these private networks.
-    fn granted(&self, number: u64, parts: Value, egress_private: Value) {
+    fn granted(&self, number: u64, parts: &Value, egress_private: &Value) {
         let mut release = json!({
             "format": 1, "app": "shop", "number": number, "created": "2026-11-22T12:00:00Z", "hosts": ["shop.test"],
         });

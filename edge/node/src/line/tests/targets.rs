@@ -71,7 +71,7 @@ async fn an_upstream_sees_who_asked_and_by_whom_and_the_client_what_is_for_it() 
     let server = upstream().await;
     let servers = json!({"api": {"servers": ["http://127.0.0.1:1", format!("http://{server}")]}});
     let route = json!({"id": "api", "host": "shop.test", "path": "/*", "target": {"upstream": "api"}});
-    house.granted(1, json!({"routes": [route], "upstreams": servers}), loopback());
+    house.granted(1, &json!({"routes": [route], "upstreams": servers}), &loopback());
     for _ in 0..2 {
         let request = Request::post("https://shop.test/a/b?c=d")
             .header("x-forwarded-for", "10.0.0.1")
@@ -148,7 +148,7 @@ async fn a_function_fetches_only_what_its_release_names_and_its_grant_opens() {
     house.release(1, parts.clone());
     let response = house.ask(ask("/open/1"), body::empty()).await;
     assert_eq!(response.status(), 502, "loopback is in no grant");
-    house.granted(2, parts, loopback());
+    house.granted(2, &parts, &loopback());
     let response = house.ask(ask("/shut/1"), body::empty()).await;
     assert_eq!(response.status(), 502, "the release names no origin");
     let response = house.ask(ask("/open/1"), body::empty()).await;
