@@ -1,27 +1,33 @@
-//! Builds the guests once for all tests: `#[path = "…/tests/guests/make.rs"] mod guests;`, then `guests::wasm("hello")`.
+//! Builds the guests, and the examples of `functions/examples`, once for all tests:
+//! `#[path = "…/tests/guests/make.rs"] mod guests;`, then `guests::wasm("hello")`.
 //!
 //! They are kept in `target/guests/<digest of their sources>/`; whoever comes first builds, the others wait for a lock.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// The component of a guest: a file of `src/bin` or `wat`.
-#[allow(dead_code, reason = "a test takes the bytes or the path")]
+#[allow(dead_code, reason = "a test takes the bytes or the path, of guests or of examples")]
 pub(crate) fn wasm(name: &str) -> Vec<u8> {
-    let path = path(name);
-    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read(path(name)).expect("a guest of this name")
 }
 
 /// Where the component of a guest is.
+#[allow(dead_code, reason = "a test takes the bytes or the path, of guests or of examples")]
 pub(crate) fn path(name: &str) -> PathBuf {
-    folder().join(format!("{name}.wasm"))
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| make(&root().join("tests/guests"), "guests"));
+    folder.join(name).with_extension("wasm")
 }
 
-/// The folder of all components, built if it is not there.
-fn folder() -> PathBuf {
-    static FOLDER: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    FOLDER.get_or_init(|| make(&root())).clone()
+/// Where the component of an example is.
+#[allow(dead_code, reason = "a test takes the bytes or the path, of guests or of examples")]
+pub(crate) fn example(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| make(&root().join("functions/examples"), "functions"));
+    folder.join(name).with_extension("wasm")
 }
 
 /// The workspace, from whichever of its crates this is part of.
@@ -31,35 +37,41 @@ fn root() -> PathBuf {
     root.expect("a crate of this workspace").to_owned()
 }
 
-fn make(root: &Path) -> PathBuf {
-    let sources = root.join("tests/guests");
-    let made = root.join("target/guests");
-    let folder = made.join(digest(&sources));
-    fs::create_dir_all(&made).expect("target/guests");
-    let lock = File::create(made.join("lock")).expect("target/guests/lock");
-    lock.lock().expect("a lock on target/guests");
+/// The folder of the components of `sources`, built if it is not there.
+fn make(sources: &Path, kind: &str) -> PathBuf {
+    let made = root().join("target").join(kind);
+    let folder = made.join(digest(sources));
+    fs::create_dir_all(&made).expect("a folder in target");
+    let lock = File::create(made.join("lock")).expect("a lock in target");
+    lock.lock().expect("the lock");
     if !folder.exists() {
         let aside = made.join("part");
         let _ = fs::remove_dir_all(&aside);
-        fs::create_dir_all(&aside).expect("target/guests/part");
-        build(&sources, &made.join("build"), &aside);
-        fs::rename(&aside, &folder).expect("a place in target/guests");
+        fs::create_dir_all(&aside).expect("a folder in target");
+        build(sources, &made.join("build"), &aside);
+        fs::rename(&aside, &folder).expect("a place in target");
     }
     folder
 }
 
 /// The digest of all that decides what is built.
 fn digest(sources: &Path) -> String {
-    let mut files = vec![sources.join("Cargo.toml"), sources.join("Cargo.lock")];
-    for folder in ["src", "src/bin", "wat"] {
-        let entries = fs::read_dir(sources.join(folder)).expect("sources of the guests");
-        files.extend(entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()));
+    let (mut folders, mut files) = (vec![sources.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                files.push(path);
+            } else if path.file_name().is_some_and(|name| name != "target") {
+                folders.push(path);
+            }
+        }
     }
     files.sort();
     let mut hasher = eyot_bundle::digest::Hasher::default();
     for file in files {
-        hasher.update(file.file_name().unwrap_or_default().as_encoded_bytes());
-        hasher.update(&fs::read(&file).expect("a source of the guests"));
+        hasher.update(file.strip_prefix(sources).expect("below").as_os_str().as_encoded_bytes());
+        hasher.update(&fs::read(&file).expect("a source"));
     }
     hasher.finish().to_string()[..16].to_owned()
 }
@@ -83,9 +95,10 @@ fn build(sources: &Path, target: &Path, to: &Path) {
             fs::copy(&path, to.join(path.file_name().expect("a file"))).expect("copied");
         }
     }
-    for entry in fs::read_dir(sources.join("wat")).expect("components by hand") {
+    let Ok(by_hand) = fs::read_dir(sources.join("wat")) else { return };
+    for entry in by_hand {
         let path = entry.expect("an entry").path();
-        let wasm = wat::parse_file(&path).unwrap_or_else(|error| panic!("{error}"));
+        let wasm = wat::parse_file(&path).expect("a component");
         fs::write(to.join(path.file_stem().expect("a file")).with_extension("wasm"), wasm).expect("written");
     }
 }

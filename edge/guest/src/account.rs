@@ -150,6 +150,11 @@ impl Account {
         self.story().answered.get_or_insert(answered);
     }
 
+    /// Whether there is an answer that was not taken.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.story().answered.is_some()
+    }
+
     /// What it answered, once.
     pub(crate) fn take_answered(&self) -> Option<Answered> {
         self.story().answered.take()

@@ -31,6 +31,8 @@ pub(crate) struct Charged {
     caller: Option<oneshot::Sender<Delivery>>,
     /// Made at the first wait: most calls never wait.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Its head was kept back once, so that the body may come with it.
+    held_back: bool,
     /// Its place among the tasks of its thread.
     turn: Turn,
     /// What it holds while it runs: its slot, its share.
@@ -50,7 +52,16 @@ impl Charged {
         held: Held,
     ) -> Self {
         let guest: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(guest);
-        Self { guest: Some(guest), account, method, caller: Some(caller), timer: None, turn, _held: held }
+        Self {
+            guest: Some(guest),
+            account,
+            method,
+            caller: Some(caller),
+            timer: None,
+            held_back: false,
+            turn,
+            _held: held,
+        }
     }
 
     /// Ends it: how is known before its store goes, and its going is charged.
@@ -126,11 +137,17 @@ impl Future for Charged {
         this.turn.begins();
         let Some(guest) = this.guest.as_mut() else { return Poll::Ready(()) };
         let polled = this.account.charge(|| guest.as_mut().poll(cx));
-        this.turn.ends(this.account.take_gave_way());
+        let gave_way = this.account.take_gave_way();
+        this.turn.ends(gave_way);
         if polled.is_ready() {
             this.guest = None;
         } else if let Some(fault) = this.account.is_cut().or_else(|| this.account.spent()) {
             this.stop(Err(fault));
+        }
+        // A tick that falls between a head and its body is no reason to send them apart: it has one more turn.
+        if this.guest.is_some() && gave_way && !this.held_back && this.account.has_answered() {
+            this.held_back = true;
+            return Poll::Pending;
         }
         this.deliver();
         if this.guest.is_none() {

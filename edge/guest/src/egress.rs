@@ -15,7 +15,7 @@ use crate::blame;
 use crate::charged::Beside;
 use crate::clock;
 use crate::doors::{Fetch, FetchTimeouts};
-use crate::flow::{self, Coalesced, Kind, Outgoing};
+use crate::flow::{self, Kind, Outgoing};
 
 /// Pieces of an outgoing body that may wait to be read.
 const BODY_PIECES_MAX: usize = 8;
@@ -63,10 +63,9 @@ impl WasiHttpHooks for Egress {
             return Box::new(std::future::ready(Err(told)));
         }
         let account = Arc::clone(&self.account);
-        let mut request =
-            request.map(|body| Outgoing { body: Coalesced::new(body), account: Arc::clone(&account) }.boxed_unsync());
-        request.extensions_mut().insert(account.remaining());
         let io = self.io.clone();
+        let mut request = request.map(|body| Outgoing::new(body, &account, &io).boxed_unsync());
+        request.extensions_mut().insert(account.remaining());
         let fetching = io.spawn(self.fetch.fetch(request, timeouts(options)));
         let cancel = AbortOnDrop::new(fetching.abort_handle());
         let beside = Arc::clone(&account);

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use eyot_plan::fault::{Code, Fault};
@@ -113,6 +113,9 @@ pub(crate) enum Kind {
     Response,
 }
 
+/// What is under way.
+type Piece = Result<Frame<Bytes>, Fault>;
+
 /// The I/O's side of a body.
 struct Inlet {
     body: Coalesced<eyot_plan::body::Body>,
@@ -123,7 +126,7 @@ struct Inlet {
 }
 
 impl Inlet {
-    async fn run(mut self, sender: mpsc::Sender<Result<Frame<Bytes>, Fault>>) {
+    async fn run(mut self, sender: mpsc::Sender<Piece>) {
         while let Some(frame) = std::future::poll_fn(|cx| self.poll(cx)).await {
             let last = frame.is_err();
             if sender.send(frame).await.is_err() || last {
@@ -133,7 +136,7 @@ impl Inlet {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let polled = std::task::ready!(self.body.poll(cx));
+        let polled = ready!(self.body.poll(cx));
         if let Some(Ok(frame)) = &polled {
             self.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
             let allowed = self.account.limits.body_bytes;
@@ -149,7 +152,8 @@ impl Inlet {
 /// The guest's side of a body.
 pub(crate) struct Flow {
     first: Option<Result<Frame<Bytes>, Fault>>,
-    rest: Option<(mpsc::Receiver<Result<Frame<Bytes>, Fault>>, AbortOnDrop)>,
+    /// What comes later, and the task that reads it.
+    rest: Option<(mpsc::Receiver<Piece>, AbortOnDrop)>,
     account: Arc<Account>,
     kind: Kind,
 }
@@ -174,7 +178,7 @@ impl Body for Flow {
         let this = &mut *self;
         let polled = match (this.first.take(), &mut this.rest) {
             (Some(first), _) => Some(first),
-            (None, Some((receiver, _))) => std::task::ready!(receiver.poll_recv(cx)),
+            (None, Some((receiver, _))) => ready!(receiver.poll_recv(cx)),
             (None, None) => None,
         };
         this.account.touch();
@@ -189,10 +193,19 @@ impl Body for Flow {
     }
 }
 
-/// The body of a request that a guest sends: if the guest fails, it does not end well.
+/// The body of a request that a guest sends: if the guest fails, it does not end well. If no one reads on (the upstream
+/// answered early, or failed), the guest is not told by its writes, which fail before it hears why, but by the answer.
 pub(crate) struct Outgoing {
-    pub(crate) body: Coalesced<WasiBody>,
-    pub(crate) account: Arc<Account>,
+    /// Absent: it has ended.
+    body: Option<Coalesced<WasiBody>>,
+    account: Arc<Account>,
+    io: Handle,
+}
+
+impl Outgoing {
+    pub(crate) fn new(body: WasiBody, account: &Arc<Account>, io: &Handle) -> Self {
+        Self { body: Some(Coalesced::new(body)), account: Arc::clone(account), io: io.clone() }
+    }
 }
 
 impl Body for Outgoing {
@@ -200,13 +213,30 @@ impl Body for Outgoing {
     type Error = Fault;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let polled = std::task::ready!(self.body.poll(cx));
+        let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
+        let polled = ready!(body.poll(cx));
         self.account.touch();
         let unfinished = || Fault::new(Code::FunctionTrapped).because("it left the body of its request unfinished");
-        Poll::Ready(match polled {
+        let polled = match polled {
             Some(frame) => Some(frame.map_err(|_| unfinished())),
             None => self.account.failed().map(Err),
-        })
+        };
+        if let None | Some(Err(_)) = polled {
+            self.body = None;
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_none()
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let Some(mut body) = self.body.take() else { return };
+        // It ends when the guest finishes the body or is gone.
+        self.io.spawn(async move { while let Some(Ok(_)) = std::future::poll_fn(|cx| body.poll(cx)).await {} });
     }
 }
 

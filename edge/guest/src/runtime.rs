@@ -46,17 +46,17 @@ impl Runtime {
     /// A runtime with guest threads of its own.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let threads = Threads::start(settings.threads)?;
-        Self::build(settings, Some(threads))
+        Self::build(&settings, Some(threads))
     }
 
     /// A runtime whose guests run on the runtime that calls them: what the benchmark compares guest threads with. A guest
     /// that computes then delays whatever else that runtime does.
     pub fn inline(settings: Settings) -> Result<Self, Error> {
-        Self::build(settings, None)
+        Self::build(&settings, None)
     }
 
-    fn build(settings: Settings, threads: Option<Threads>) -> Result<Self, Error> {
-        let engine = engine::running(&settings)?;
+    fn build(settings: &Settings, threads: Option<Threads>) -> Result<Self, Error> {
+        let engine = engine::running(settings)?;
         let artefacts = Artefacts::new(&settings.artefacts, &settings.key)?;
         let ticker = Ticker::start(&engine)?;
         Ok(Self(Arc::new(Inner {

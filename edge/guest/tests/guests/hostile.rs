@@ -8,7 +8,9 @@ use crate::harness::{Ask, End, beside_neighbours, end};
 type Tight = fn(&mut Limits);
 
 /// Guest, path, environment, what is tight, how it ends.
-const TABLE: &[(&str, &str, &[(&str, &str)], Tight, End)] = &[
+type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)], Tight, End);
+
+const TABLE: &[Row] = &[
     ("spin", "/", &[], |limits| limits.cpu_us = 20_000, End::Instead(Code::CpuBudgetExceeded)),
     ("spin-start", "/", &[("SPIN", "1")], |limits| limits.cpu_us = 20_000, End::Instead(Code::CpuBudgetExceeded)),
     ("spin-start", "/", &[], |_| {}, End::Good(200)),

@@ -8,5 +8,6 @@ mod harness;
 mod account;
 mod bodies;
 mod doors;
+mod examples;
 mod hostile;
 mod shares;
