@@ -118,7 +118,10 @@ impl Incoming {
                 }
                 Err(failure) => Err(self.break_off(failure)),
             },
-            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Err(error)) => {
+                self.state = State::Failed(error.clone());
+                Err(error)
+            }
         }
     }
 
@@ -154,25 +157,38 @@ impl Incoming {
     }
 
     /// Whether the peer has reset the stream; if not, the task is woken when it does.
+    ///
+    /// It asks by reading, while nothing that was read waits for its reader: quinn's own question leaves its waker behind
+    /// when the stream's end is there already. A peer that leaves while a body waits stops the other half too.
     pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &self.state {
-            State::Open => {}
-            State::Ended => return Poll::Pending,
-            State::Failed(error) => {
-                // What this side ended says nothing about the peer.
-                return if matches!(error, Error::Peer(_) | Error::Stopped(_)) {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                };
-            }
+        if let State::Failed(error) = &self.state {
+            // What this side ended says nothing about the peer.
+            let ours = matches!(error, Error::Peer(_) | Error::Stopped(_));
+            return if ours { Poll::Pending } else { Poll::Ready(()) };
+        }
+        if matches!(self.state, State::Ended) || !self.input.is_empty() {
+            return Poll::Pending;
         }
         self.wakers.gone.register(cx.waker());
-        let mut cx = Context::from_waker(&self.waker);
-        match ready!(pin!(self.stream.received_reset()).poll(&mut cx)) {
-            Ok(None) => Poll::Pending,
-            Ok(Some(_)) | Err(_) => Poll::Ready(()),
+        match ready!(self.fill()) {
+            Ok(true) => self.wakers.body.wake(),
+            Ok(false) => match self.message.finish() {
+                Ok(()) => {
+                    self.state = State::Ended;
+                    self.wakers.body.wake();
+                }
+                Err(failure) => {
+                    let _ = self.break_off(failure);
+                    self.wakers.body.wake();
+                }
+            },
+            Err(error) => {
+                self.state = State::Failed(error);
+                self.wakers.body.wake();
+                return Poll::Ready(());
+            }
         }
+        Poll::Pending
     }
 
     /// The code of a breach of the protocol in this message.
