@@ -74,6 +74,11 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
     pub async fn open(heads: H, blobs: B, signer: Signer, root: Bytes, quotas: Quotas) -> Result<Self, Denied> {
         let entry = heads.get(STATE_KEY).await?;
         let view = read(entry, &blobs, &root).await?;
+        for (role, key) in signer.by_root() {
+            if !view.holds(role, key, &root)? {
+                tracing::warn!(role, key = key.id(), "the root does not name this origin's key: nothing can be signed");
+            }
+        }
         let view = watch::Sender::new(Arc::new(view));
         Ok(Self { heads, blobs, quotas, signer, root, view, writing: tokio::sync::Mutex::default() })
     }
@@ -263,6 +268,11 @@ fn judge(root: &[u8], base: &Files, candidate: &Candidate, now: Timestamp) -> Re
         .iter()
         .filter_map(|(name, bytes)| Some((wire_name(name, versions.get(name)?.version), (role_of(name), bytes))))
         .collect();
+    // A root is asked for after the one that is trusted already, so the first is never asked for.
+    let first = |name: &str| base.is_empty() && role_of(name) == "root";
+    let mut unasked: BTreeSet<&str> =
+        candidate.files.keys().filter(|name| !first(name)).map(|name| role_of(name)).collect();
+    unasked.retain(|role| candidate.changed.contains(*role));
     trust.begin();
     while let Some(want) = trust.wants().into_iter().next() {
         let Some((role, bytes)) = by_wire.get(&want.file) else {
@@ -271,8 +281,15 @@ fn judge(root: &[u8], base: &Files, candidate: &Candidate, now: Timestamp) -> Re
         };
         match trust.feed(&want.file, bytes, now) {
             Err(refusal) if candidate.changed.contains(*role) => return Err(refusal),
-            _ => {}
+            _ => drop(unasked.remove(role)),
         }
+    }
+    if let Some(role) = unasked.first() {
+        let detail = match *role {
+            "root" => "a root must come with all that lie between it and the last".to_owned(),
+            role => format!("the operator's targets hand on no role `{role}`, so no node would ask for it"),
+        };
+        return Err(Refusal::new(Reason::WrongKey, detail));
     }
     let mut refused = trust.refused();
     if let Some((_, refusal)) = refused.iter().find(|(role, _)| candidate.changed.contains(*role)) {

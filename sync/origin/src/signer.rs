@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use eyot_bundle::sign::{self, Header, Key, Pin, SignError};
+use eyot_bundle::sign::{self, Header, Key, Pin, PublicKey, SignError};
 use eyot_bundle::trust::TargetFile;
 use jiff::Timestamp;
 
@@ -60,6 +60,11 @@ impl Signer {
     /// [`SignerError::Key`] names the first that is not usable.
     pub fn load(keys: &Keys, expiry: Expiry) -> Result<Self, SignerError> {
         Ok(Self::new(load(&keys.timestamp)?, load(&keys.snapshot)?, load(&keys.director)?, expiry))
+    }
+
+    /// The keys that the root must name, by role.
+    pub(crate) fn by_root(&self) -> [(&'static str, PublicKey); 2] {
+        [("timestamp", self.timestamp.public()), ("snapshot", self.snapshot.public())]
     }
 
     pub(crate) fn director(&self, version: u64, controls: &[TargetFile], now: Timestamp) -> Result<Vec<u8>, SignError> {

@@ -151,6 +151,11 @@ impl View {
         self.state.seq
     }
 
+    /// Whether the newest root lets `key` hold `role`.
+    pub(crate) fn holds(&self, role: &str, key: PublicKey, first_root: &[u8]) -> Result<bool, Denied> {
+        Ok(root_keys(&self.files, first_root, &[role])?.contains(&key))
+    }
+
     /// The metadata files that came after `seq`, by their names on the wire; the timestamp always.
     pub(crate) fn since(&self, seq: u64) -> impl Iterator<Item = (String, &Bytes)> {
         let newer = move |(name, file): &(&String, &FileRef)| file.seq > seq || *name == "timestamp.json";
@@ -209,7 +214,7 @@ fn holders(
             holders.entry(id.clone()).or_insert_with(|| empty(*key)).apps.insert(name.clone());
         }
     }
-    let mut operators = root_keys(files, first_root)?;
+    let mut operators = root_keys(files, first_root, &["root", "targets"])?;
     if let Some(targets) = files.get("targets.json") {
         let draft = sign::read(targets).map_err(|error| Denied::Failed(error.to_string()))?;
         let fleet = draft.delegations.into_iter().filter(|delegation| delegation.role == "fleet");
@@ -221,8 +226,8 @@ fn holders(
     Ok(holders)
 }
 
-/// The keys of `root` and `targets` in the newest root, which was verified; before there is a state, in the first.
-fn root_keys(files: &Files, first_root: &[u8]) -> Result<Vec<PublicKey>, Denied> {
+/// The keys of these roles in the newest root, which was verified; before there is a state, in the first.
+fn root_keys(files: &Files, first_root: &[u8], roles: &[&str]) -> Result<Vec<PublicKey>, Denied> {
     #[derive(Deserialize)]
     struct Envelope {
         signed: Root,
@@ -250,7 +255,7 @@ fn root_keys(files: &Files, first_root: &[u8]) -> Result<Vec<PublicKey>, Denied>
         files.iter().filter_map(|(name, bytes)| Some((version(name)?, bytes))).max_by_key(|(version, _)| *version);
     let newest = newest.map_or(first_root, |(_, bytes)| bytes);
     let root: Envelope = serde_json::from_slice(newest).map_err(|error| Denied::Failed(error.to_string()))?;
-    let ids = ["root", "targets"].iter().filter_map(|role| root.signed.roles.get(*role)).flat_map(|role| &role.keyids);
+    let ids = roles.iter().filter_map(|role| root.signed.roles.get(*role)).flat_map(|role| &role.keyids);
     let keys = ids.filter_map(|id| root.signed.keys.get(id)).filter(|key| key.keytype == "ed25519");
     Ok(keys.filter_map(|key| PublicKey::from_hex(&key.keyval.public)).collect())
 }

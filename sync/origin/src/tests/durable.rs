@@ -180,9 +180,14 @@ fn what_expires_is_signed_anew_in_time_and_only_then() {
                 due
             }
         };
-        for (hours, due, timestamp, snapshot, director) in
-            [(0, false, 2, 2, 1), (1, true, 3, 2, 1), (1, false, 3, 2, 1), (3, true, 4, 2, 1), (90, true, 5, 3, 2)]
-        {
+        for (hours, due, timestamp, snapshot, director) in [
+            (0, false, 2, 2, 1),
+            (1, true, 3, 2, 1),
+            (1, false, 3, 2, 1),
+            (3, true, 4, 2, 1),
+            (90, true, 5, 3, 2),
+            (480, true, 6, 4, 3),
+        ] {
             assert_eq!(keep(hours).await, due, "{hours}");
             assert_eq!(
                 (version("timestamp"), version("snapshot"), version("director")),
@@ -192,7 +197,7 @@ fn what_expires_is_signed_anew_in_time_and_only_then() {
         }
         // A clock that was set back does not sign an earlier time.
         assert!(!keep(-1000).await);
-        assert_eq!(origin.view().trust.time_floor(), at(90));
+        assert_eq!(origin.view().trust.time_floor(), at(480));
     });
 }
 
@@ -260,4 +265,43 @@ fn a_new_root_and_new_online_keys_are_followed() {
     });
     origin.stop();
     drop(house.start());
+}
+
+#[test]
+fn an_origin_killed_in_the_middle_of_a_publish_holds_the_old_state_or_the_new() {
+    let mut house = House::new();
+    drop(house.start_granted());
+    let mut number = 0;
+    for round in 0..8_u64 {
+        let origin = house.start();
+        let shop = house.publisher(&origin, "shop");
+        let known = block_on(shop.releases(&name("shop"))).expect("the releases");
+        assert!(
+            [number, number + 1].contains(&known.role_version),
+            "{number} was answered, {} is kept",
+            known.role_version
+        );
+        number = known.role_version + 1;
+        let one = release("shop", number, &[]);
+        let publish = house.publish(&one, &[]);
+        let (killed, is_killed) = tokio::sync::oneshot::channel::<()>();
+        let asked = std::thread::spawn(move || {
+            block_on(async move {
+                tokio::select! {
+                    published = shop.publish(&one.app, &publish) => published.is_ok(),
+                    _ = is_killed => false,
+                }
+            })
+        });
+        // Each round ends it a little later: in its handshake, its checks, its writes, its answer.
+        let until = std::time::Instant::now() + std::time::Duration::from_millis(round * 12);
+        while std::time::Instant::now() < until {
+            std::thread::yield_now();
+        }
+        drop(origin);
+        drop(killed);
+        if !asked.join().expect("the publisher's end") {
+            number -= 1;
+        }
+    }
 }

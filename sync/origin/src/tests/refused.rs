@@ -165,6 +165,19 @@ fn an_operators_upload_counts_by_its_own_signatures() {
         let mut online = good.clone();
         online.metadata.insert("snapshot.json".to_owned(), Base64(b"{}".to_vec()));
         assert_eq!(operator.upload(&online).await.expect_err("not theirs").code(), Some("bad_request"));
+        let stranger = House::new();
+        for (file, root, code) in [
+            ("2.root.json", stranger.root(2), "wrong_key"),
+            ("3.root.json", house.root(3), "wrong_key"),
+            ("2.root.json", house.root(3), "older_than_floor"),
+            ("02.root.json", house.root(2), "bad_request"),
+            ("root.json", house.root(2), "bad_request"),
+        ] {
+            let mut upload = good.clone();
+            upload.metadata.insert(file.to_owned(), Base64(root));
+            let refused = operator.upload(&upload).await.expect_err(file);
+            assert_eq!(refused.code(), Some(code), "{file}: {refused}");
+        }
         let mut absent = good.clone();
         absent.targets.clear();
         let mut nodes = House::nodes();
@@ -175,5 +188,24 @@ fn an_operators_upload_counts_by_its_own_signatures() {
         assert_eq!(node.metadata("timestamp.json").await.expect("an answer"), before);
         operator.upload(&good).await.expect("the good one");
         assert_eq!(operator.upload(&good).await.expect("again").seq, 2);
+    });
+}
+
+#[test]
+fn a_publish_that_no_node_could_follow_is_refused() {
+    let mut house = House::new();
+    let origin = house.start();
+    let (operator, shop) = (house.operator_client(&origin), house.publisher(&origin, "shop"));
+    let one = release("shop", 1, &[]);
+    block_on(async {
+        let mut delegations = house.delegations();
+        let unknown = shop.publish(&one.app, &house.publish(&one, &[])).await.expect_err("nothing is granted yet");
+        assert_eq!(unknown.code(), Some("unknown_key"));
+        delegations.retain(|delegation| delegation.role != "director");
+        operator.upload(&house.upload(&delegations, &House::nodes())).await.expect("targets without a director");
+        let refused = shop.publish(&one.app, &house.publish(&one, &[])).await.expect_err("no control could be signed");
+        assert!(refused.code() == Some("wrong_key") && refused.to_string().contains("director"), "{refused}");
+        operator.upload(&house.upload(&house.delegations(), &House::nodes())).await.expect("targets with one");
+        shop.publish(&one.app, &house.publish(&one, &[])).await.expect("a publish");
     });
 }
