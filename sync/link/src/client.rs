@@ -20,10 +20,11 @@ use crate::body::{self, Body};
 use crate::error::Error;
 use crate::line::{Endpoint, Line, Protocol};
 use crate::path;
+use crate::problem::{PROBLEM_BYTES_MAX, Problem};
 use crate::signature::{self, Covered};
 use crate::tls::{self, Authorities};
 use crate::watch::WatchStream;
-use crate::wire::{METADATA_BYTES_MAX, PROBLEM_BYTES_MAX, Problem, Report, ReportAnswer};
+use crate::wire::{METADATA_BYTES_MAX, Report, ReportAnswer};
 
 /// A parent that speaks HTTP/2 only is asked over HTTP/3 again after this, in seconds.
 const H3_AGAIN_S: u64 = 300;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use eyot_bundle::digest::Digest;
 
-use crate::wire::Problem;
+use crate::problem::Problem;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]

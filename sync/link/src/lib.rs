@@ -12,6 +12,7 @@ pub mod error;
 pub mod get;
 pub mod line;
 pub mod path;
+pub mod problem;
 pub mod publish;
 pub mod signature;
 pub mod status;

@@ -24,8 +24,6 @@ pub const METADATA_BYTES_MAX: usize = 4 << 20;
 pub const UPLOAD_BYTES_MAX: usize = 16 << 20;
 /// A blob is at most this, in bytes.
 pub const BLOB_BYTES_MAX: u64 = 64 << 20;
-/// A problem document larger than this is cut, in bytes.
-pub const PROBLEM_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes that travel as standard base64 with padding.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -337,26 +335,6 @@ pub struct ReleaseRow {
     pub length: u64,
     /// How many nodes answer with it, as last reported.
     pub nodes: u64,
-}
-
-/// A problem document (RFC 9457), as far as the wire reads it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Problem {
-    /// The kind, a URN.
-    #[serde(default, rename = "type")]
-    pub kind: String,
-    /// For people.
-    #[serde(default)]
-    pub title: String,
-    /// The HTTP status.
-    #[serde(default)]
-    pub status: u16,
-    /// The code: a fault's or a refusal's.
-    #[serde(default)]
-    pub code: String,
-    /// What it was about.
-    #[serde(default)]
-    pub detail: String,
 }
 
 #[cfg(test)]

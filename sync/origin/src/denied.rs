@@ -1,7 +1,7 @@
 //! Why the origin did not do what it was asked, as the wire tells it: status, code, words.
 
 use eyot_bundle::refusal::{Reason, Refusal};
-use eyot_link::wire::Problem;
+use eyot_link::problem::Problem;
 use http::StatusCode;
 
 use crate::blobs::BlobsError;

@@ -10,9 +10,10 @@ use eyot_bundle::trust::{TargetFile, Trust};
 use eyot_link::body;
 use eyot_link::get::{Get, get};
 use eyot_link::line::Protocol;
+use eyot_link::problem::Problem;
 use eyot_link::signature::{self, Covered};
 use eyot_link::tls::Authorities;
-use eyot_link::wire::{Problem, UPLOAD_BYTES_MAX};
+use eyot_link::wire::UPLOAD_BYTES_MAX;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::house::{House, Origin, block_on, name, release, token, wasm, with_function};
