@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
+use socket2::Socket;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -126,14 +128,19 @@ impl Front {
     pub(crate) async fn client_of(&self, protocol: Protocol, name: &str) -> Result<Client, BoxError> {
         match protocol {
             Protocol::H1 => {
-                let io = TokioIo::new(self.raw(name, "http/1.1").await?);
-                let (sender, connection) = hyper::client::conn::http1::handshake(io).await?;
-                Ok(Client::H1(sender, tokio::spawn(async move { drop(connection.await) })))
+                let stream = self.raw(name, "http/1.1").await?;
+                let socket = Socket::from(stream.get_ref().0.as_fd().try_clone_to_owned()?);
+                let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+                tokio::spawn(connection);
+                Ok(Client::H1(sender, socket))
             }
             Protocol::H2 => {
-                let io = TokioIo::new(self.raw(name, "h2").await?);
-                let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
-                Ok(Client::H2(sender, tokio::spawn(async move { drop(connection.await) })))
+                let stream = self.raw(name, "h2").await?;
+                let socket = Socket::from(stream.get_ref().0.as_fd().try_clone_to_owned()?);
+                let http = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+                let (sender, connection) = http.await?;
+                tokio::spawn(connection);
+                Ok(Client::H2(sender, socket))
             }
             Protocol::H3 => {
                 let config = Arc::new(self.trust(&["h3"]));
@@ -173,10 +180,10 @@ fn certify(folder: &TempDir, file: &str, names: &[&str]) -> (PathBuf, PathBuf) {
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// One connection of a client.
+/// One connection of a client; with TCP, its socket too.
 pub(crate) enum Client {
-    H1(hyper::client::conn::http1::SendRequest<AnyBody>, JoinHandle<()>),
-    H2(hyper::client::conn::http2::SendRequest<AnyBody>, JoinHandle<()>),
+    H1(hyper::client::conn::http1::SendRequest<AnyBody>, Socket),
+    H2(hyper::client::conn::http2::SendRequest<AnyBody>, Socket),
     H3(eyot_h3::client::Connection),
 }
 
@@ -214,9 +221,9 @@ impl Client {
     /// What ends the connection, to be called while a request is under way.
     pub(crate) fn cutter(&self) -> Box<dyn FnOnce() + Send> {
         match self {
-            Self::H1(_, connection) | Self::H2(_, connection) => {
-                let connection = connection.abort_handle();
-                Box::new(move || connection.abort())
+            Self::H1(_, socket) | Self::H2(_, socket) => {
+                let socket = socket.try_clone().expect("a socket");
+                Box::new(move || drop(socket.shutdown(Shutdown::Both)))
             }
             Self::H3(connection) => {
                 let connection = connection.clone();
