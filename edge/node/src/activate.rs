@@ -82,8 +82,8 @@ struct Live {
     release: Option<(u64, Digest)>,
     /// Root and `targets` under which the signature was last checked.
     authority: (u64, Option<u64>),
-    /// How many digests were denied then.
-    denied: usize,
+    /// The digests that were denied then.
+    denied: Arc<BTreeSet<Digest>>,
 }
 
 /// What all decisions rest on.
@@ -95,7 +95,7 @@ pub struct World<'a> {
     /// What is noted of each app.
     pub records: &'a BTreeMap<Name, AppRecord>,
     /// The digests that the operator denied.
-    pub denied: &'a BTreeSet<Digest>,
+    pub denied: &'a Arc<BTreeSet<Digest>>,
 }
 
 impl<A: Apps> Active<A> {
@@ -230,7 +230,7 @@ impl<A: Apps> Active<A> {
 
 impl Live {
     fn without(grant: &Grant, authority: (u64, Option<u64>), world: &World<'_>) -> Self {
-        Self { grant: grant.clone(), release: None, authority, denied: world.denied.len() }
+        Self { grant: grant.clone(), release: None, authority, denied: Arc::clone(world.denied) }
     }
 }
 

@@ -83,7 +83,7 @@ fn no_prefix_of_a_ledger_is_taken_for_an_older_one() {
     let (folder, state, files) = killed();
     let image = fs::read(folder.path().join(STORE)).expect("read");
     // Every length would take minutes in an unoptimised build; the steps are odd so that all offsets in a page occur.
-    for length in (0..image.len()).step_by(image.len() / 150 | 1) {
+    for length in (0..image.len()).step_by((image.len() / 150) | 1) {
         let lost = never_wrong(open_with(folder.path(), &image[..length]), &state, &files, &format!("prefix {length}"));
         assert!(lost, "a ledger of {length} of {} bytes is taken for a whole one", image.len());
     }

@@ -1,5 +1,6 @@
 //! A node that pulls from a parent in memory: what it activates, what it refuses, and what is left after each.
 
+mod deaths;
 mod world;
 
 use std::path::PathBuf;
@@ -350,30 +351,4 @@ async fn a_parent_that_goes_back_or_gives_rubbish_moves_nothing() {
     node.round().await;
     assert_eq!(node.answers(), "blog 1, shop 2");
     assert_eq!(node.status.facts().roles["timestamp"].reason, Reason::Parse);
-}
-
-#[tokio::test]
-async fn a_release_that_takes_the_process_down_twice_gives_way_to_the_one_before() {
-    let (mut world, mut node) = running().await;
-    world.publish(&release("shop", 2));
-    node.round().await;
-    let notes = node.folder.path().join("aborted");
-    for (note, answers) in [
-        ("shop 2\n", "blog 1, shop 2"),
-        ("", "blog 1, shop 2"),
-        ("blog 1\nother 1\n\nshop\nshop x\n", "blog 1, shop 2"),
-        ("shop 2\n", "blog 1, shop 1"),
-        ("", "blog 1, shop 1"),
-    ] {
-        node.pull = None;
-        std::fs::write(&notes, note).expect("written");
-        node.start(&world);
-        assert_eq!(node.answers(), answers, "after {note:?}");
-        node.round().await;
-        assert_eq!(node.answers(), answers, "after {note:?} and a round");
-    }
-    assert_eq!(node.refused("shop"), Some((2, Reason::ProbeFailed)));
-    world.publish(&release("shop", 3));
-    node.round().await;
-    assert_eq!((node.answers().as_str(), node.refused("shop")), ("blog 1, shop 3", None));
 }
