@@ -35,7 +35,8 @@ pub(crate) struct Args {
     /// The app to publish; default: the examples.
     #[arg(long, value_name = "PATH")]
     app: Option<PathBuf>,
-    /// The first node's port; the others have the next ones. Default: 8443; with --once, any that are free.
+    /// The first node's port; the others have the next ones, the origin one 1000 below. Default: 8443; with --once,
+    /// any that are free.
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
     /// What to ask of the app.
@@ -158,7 +159,7 @@ fn tell(house: &House, project: &Project, release: &str, args: &Args, out: Out) 
     out.say(format!("  curl --http2 -i --cacert {ca} {url}"));
     out.say(format!("  curl -s http://127.0.0.1:{}/metrics", first.admin));
     out.say("\nchange a function, then publish it again; no request fails meanwhile:");
-    out.say(format!("  $EDITOR {}", project.folder.display()));
+    out.say(format!("  the functions are in {}", project.folder.display()));
     out.say(format!(
         "  eyot publish --app {} --origin {origin} --ca {ca} --key {keys}/publisher.key --root {keys}/root.json",
         project.folder.display()

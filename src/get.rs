@@ -206,19 +206,26 @@ async fn drain(mut body: Body, args: &Args, out: Out) -> anyhow::Result<(u64, Op
         Some(path) => Some(tokio::fs::File::create(path).await.with_context(|| path.display().to_string())?),
         None => None,
     };
-    let (mut count, mut kept) = (0_u64, Vec::new());
+    let (mut count, mut kept, mut ended) = (0_u64, Vec::new(), true);
     while let Some(piece) = body::next(&mut body, &url, body::IDLE_S).await? {
         count += piece.len() as u64;
         match &mut file {
             Some(file) => file.write_all(&piece).await?,
             None if out.is_json() && count > BODY_BYTES_MAX => bail!("the body is too large for JSON; use `-o FILE`"),
             None if out.is_json() => kept.extend_from_slice(&piece),
-            None => out.bytes(&piece)?,
+            None => {
+                ended = piece.last().map_or(ended, |byte| *byte == b'\n');
+                out.bytes(&piece)?;
+            }
         }
     }
     if let Some(mut file) = file {
         file.flush().await?;
         return Ok((count, None));
+    }
+    if !ended {
+        // So that what is said of the response begins a line of its own. It is not part of the body.
+        out.note("");
     }
     Ok((count, out.is_json().then(|| json_body(kept))))
 }

@@ -14,11 +14,14 @@ use eyot_bundle::name::Name;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
-use crate::out::Out;
+use crate::out::{Out, Progress};
 use crate::reach::Reach;
 
 /// The last output of a build that failed, in bytes.
 const BUILD_LOG_BYTES_MAX: usize = 64 << 10;
+
+/// What Rust builds components for.
+const RUST_TARGET: &str = "wasm32-wasip2";
 
 /// An app's folder, with its manifest read.
 #[derive(Debug)]
@@ -85,7 +88,11 @@ impl Project {
         for (name, source) in &self.manifest.functions {
             let folder = self.folder.join(&source.path);
             if let Some(command) = source.build.as_deref().filter(|_| !skip_build) {
-                let _progress = out.progress(format!("building {name}: {command}"));
+                let progress = out.progress(format!("building {name}: {command}"));
+                if command.contains(RUST_TARGET) {
+                    ensure_target(&folder, &progress).await?;
+                    progress.now(format!("building {name}: {command}"));
+                }
                 run_build(name, command, &folder).await?;
             }
             let component = component(name, source, &folder)?;
@@ -108,9 +115,6 @@ fn component(name: &Name, source: &FunctionSource, folder: &Path) -> anyhow::Res
 
 /// Runs a build step. What it says is shown only if it fails.
 async fn run_build(name: &Name, command: &str, folder: &Path) -> anyhow::Result<()> {
-    if command.contains("wasm32-wasip2") {
-        ensure_target(folder).await?;
-    }
     let mut child = Command::new("/bin/sh")
         .args(["-c", &format!("exec 2>&1; {command}")])
         .current_dir(folder)
@@ -136,18 +140,21 @@ async fn run_build(name: &Name, command: &str, folder: &Path) -> anyhow::Result<
 }
 
 /// Sees to it that Rust can build components, where rustup governs it.
-async fn ensure_target(folder: &Path) -> anyhow::Result<()> {
-    const TARGET: &str = "wasm32-wasip2";
+async fn ensure_target(folder: &Path, progress: &Progress) -> anyhow::Result<()> {
     let rustup = |args: &'static [&'static str]| Command::new("rustup").args(args).current_dir(folder).output();
     // Without rustup the toolchain is the system's; whether it has the target, the build itself will say.
     let Ok(installed) = rustup(&["target", "list", "--installed"]).await else { return Ok(()) };
-    if String::from_utf8_lossy(&installed.stdout).lines().any(|line| line.trim() == TARGET) {
+    if String::from_utf8_lossy(&installed.stdout).lines().any(|line| line.trim() == RUST_TARGET) {
         return Ok(());
     }
-    let added = rustup(&["target", "add", TARGET]).await?;
+    progress.now(format!("adding the Rust target {RUST_TARGET}"));
+    let added = rustup(&["target", "add", RUST_TARGET]).await?;
     if !added.status.success() {
         let said = String::from_utf8_lossy(&added.stderr);
-        bail!("the Rust target {TARGET} is missing and `rustup target add {TARGET}` failed:\n{}", said.trim_end());
+        bail!(
+            "the Rust target {RUST_TARGET} is missing, and `rustup target add {RUST_TARGET}` failed:\n{}",
+            said.trim_end()
+        );
     }
     Ok(())
 }

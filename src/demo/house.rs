@@ -29,7 +29,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(300);
 /// The moment between two questions.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long a process may take to end before it is killed.
-const END_WAIT: Duration = Duration::from_secs(10);
+const END_WAIT: Duration = Duration::from_secs(5);
 /// Lines of a log that are shown when its process fails.
 const LOG_LINES_MAX: usize = 20;
 

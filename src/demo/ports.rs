@@ -11,7 +11,7 @@ pub(super) const NODES: usize = 3;
 const TRIES_MAX: usize = 100;
 
 /// A port for each listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
     /// The origin's wire.
     pub(crate) origin: u16,
@@ -20,18 +20,19 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// The nodes from `first` on; origin and admins at their usual places.
+    /// The nodes from `first` on, the origin 1000 below, the admins 738 above: of 8443, at 7443 and from 9181 on.
     pub(crate) fn from(first: u16) -> anyhow::Result<Self> {
-        if first > u16::MAX - 2 {
-            bail!("--port {first} leaves no room for three nodes");
+        if !(2_024..=64_000).contains(&first) {
+            bail!("--port {first} leaves no room around it: choose one between 2024 and 64000");
         }
-        let ports = Self { origin: 7443, nodes: [(first, 9181), (first + 1, 9182), (first + 2, 9183)] };
+        let node = |index: u16| (first + index, first + 738 + index);
+        let ports = Self { origin: first - 1_000, nodes: [node(0), node(1), node(2)] };
         let wanted = ports.nodes.iter().flat_map(|(public, admin)| [(*public, true), (*admin, false)]);
         let busy: Vec<_> = wanted.chain([(ports.origin, true)]).filter_map(|(port, udp)| busy(port, udp)).collect();
         if busy.is_empty() {
             return Ok(ports);
         }
-        bail!("{}; end what listens there, or choose other ports for the nodes by --port", busy.join(", "))
+        bail!("{}; end what listens there, or choose other ports by --port", busy.join(", "))
     }
 
     /// Ports that are free now.
