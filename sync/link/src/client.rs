@@ -30,6 +30,9 @@ use crate::wire::{METADATA_BYTES_MAX, Report, ReportAnswer};
 const H3_AGAIN_S: u64 = 300;
 /// The head of a response must come within this, in seconds, and one more for each [`BODY_BYTES_PER_S`] of the request.
 const HEAD_S: u64 = 60;
+/// A connection that was there already may have died unnoticed, with a parent that was killed: what only reads is asked
+/// again over a new one when no head has come within this, in seconds.
+const STALE_S: u64 = 10;
 /// The slowest link that a request's body is sent over, in bytes a second.
 const BODY_BYTES_PER_S: u64 = 128 << 10;
 /// A parent's connections are tried this often within one call.
@@ -100,7 +103,7 @@ struct Slot {
     h3_after: Option<Instant>,
 }
 
-/// A request that can be sent more than once.
+/// A request, kept so that it can be sent again.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) method: Method,
@@ -108,17 +111,19 @@ pub(crate) struct Ask {
     pub(crate) path: String,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) body: Bytes,
+    /// Whether it must not be done twice: then it is sent again only if it surely was not sent.
+    pub(crate) once: bool,
 }
 
 impl Ask {
     pub(crate) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, headers: Vec::new(), body: Bytes::new() }
+        Self { method: Method::GET, path, headers: Vec::new(), body: Bytes::new(), once: false }
     }
 
     pub(crate) fn json(method: Method, path: String, value: &impl serde::Serialize) -> Result<Self, Error> {
         let body = serde_json::to_vec(value).map_err(|error| Error::Settings(error.to_string()))?;
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Ok(Self { method, path, headers, body: body.into() })
+        Ok(Self { method, path, headers, body: body.into(), once: false })
     }
 }
 
@@ -185,13 +190,14 @@ impl Client {
         for index in (0..count).map(|step| (first + step) % count) {
             let Some(parent) = shared.parents.get(index) else { continue };
             match shared.ask_parent(parent, ask).await {
-                Ok(answer) if answer.response.status().is_server_error() => {
+                Ok(answer) if answer.response.status().is_server_error() && !ask.once => {
                     failure = answer.good().await.err();
                 }
                 Ok(answer) => {
                     shared.first.store(index, Ordering::Relaxed);
                     return Ok(answer);
                 }
+                Err(error) if ask.once && !matches!(error, Error::Connect { .. }) => return Err(error),
                 Err(error) => failure = Some(error),
             }
         }
@@ -208,13 +214,16 @@ impl Shared {
             tries += 1;
             let (mut line, fresh) = parent.line(&self.tls).await?;
             let request = self.request(&parent.endpoint, ask)?;
+            let reads = matches!(ask.method, Method::GET | Method::HEAD);
+            let head_s = if reads && !fresh { STALE_S } else { head_s };
             let failure = match tokio::time::timeout(Duration::from_secs(head_s), line.send(request)).await {
                 Ok(Ok(response)) => return Ok(Answer { url, response }),
                 Ok(Err(error)) => error,
                 Err(_) => Error::Silent { url: url.clone(), seconds: head_s },
             };
             parent.forget(line.protocol(), fresh).await;
-            if tries >= TRIES_MAX || matches!(failure, Error::Silent { .. }) {
+            let stale = reads && !fresh;
+            if ask.once || tries >= TRIES_MAX || (matches!(failure, Error::Silent { .. }) && !stale) {
                 return Err(failure);
             }
         }

@@ -36,7 +36,7 @@ impl Client {
             (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
             (IF_NONE_MATCH, HeaderValue::from_static("*")),
         ];
-        let ask = Ask { method: Method::PUT, path: path::blob(digest), headers, body: bytes };
+        let ask = Ask { method: Method::PUT, path: path::blob(digest), headers, body: bytes, once: false };
         let answer = self.ask(&ask).await?;
         // RFC 9110, section 13.1.2: there already, which is as good.
         if answer.response.status() == StatusCode::PRECONDITION_FAILED {
@@ -52,7 +52,9 @@ impl Client {
 
     /// Changes the rollout of an app.
     pub async fn rollout(&self, app: &Name, request: &RolloutRequest) -> Result<Sequence, Error> {
-        self.ask(&Ask::json(Method::POST, path::rollout(app.as_str()), request)?).await?.json().await
+        let ask = Ask::json(Method::POST, path::rollout(app.as_str()), request)?;
+        // A step must not be taken twice because an answer was lost.
+        self.ask(&Ask { once: true, ..ask }).await?.json().await
     }
 
     /// The releases of an app, and where its rollout stands.

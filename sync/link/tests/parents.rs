@@ -9,7 +9,7 @@ use bytes::Bytes;
 use eyot_bundle::digest::Digest;
 use eyot_link::client::{Client, Parents, Token};
 use eyot_link::error::Error;
-use eyot_link::wire::METADATA_BYTES_MAX;
+use eyot_link::wire::{Action, METADATA_BYTES_MAX, RolloutRequest};
 use http::header::{AUTHORIZATION, CONTENT_RANGE, RANGE};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -129,6 +129,17 @@ async fn a_parent_that_fails_leads_to_the_next_which_is_asked_first_then() {
     let error = client(&[&strange]).metadata("timestamp.json").await.expect_err("another CA");
     let told = error.to_string();
     assert!(told.contains("h3:") && told.contains("h2:") && told.contains("certificate"), "{told}");
+}
+
+#[tokio::test]
+async fn what_must_not_be_done_twice_is_not_sent_twice() {
+    let failing = parent(|_, _| status(500, "")).await;
+    let other = parent(|_, _| status(200, r#"{"seq":1}"#)).await;
+    let client = client(&[&failing, &other]);
+    let app = "shop".parse().expect("a name");
+    let request = RolloutRequest { action: Action::Promote, release: None };
+    assert!(matches!(client.rollout(&app, &request).await, Err(Error::Refused { status: 500, .. })));
+    assert_eq!((failing.asked.load(Ordering::SeqCst), other.asked.load(Ordering::SeqCst)), (1, 0));
 }
 
 #[tokio::test]

@@ -305,3 +305,16 @@ fn an_origin_killed_in_the_middle_of_a_publish_holds_the_old_state_or_the_new() 
         }
     }
 }
+
+/// A connection to a process that was killed looks alive until it times out: what only reads does not wait for that.
+#[test]
+fn a_client_finds_an_origin_that_was_killed_and_started_again() {
+    let mut house = House::new();
+    let origin = house.start_granted();
+    house.port = origin.bound.wire[0].port();
+    let node = house.node(&origin, "fra-1");
+    let before = block_on(node.metadata("timestamp.json")).expect("an answer");
+    drop(origin);
+    let _origin = house.start();
+    assert_eq!(block_on(node.metadata("timestamp.json")).expect("an answer"), before);
+}

@@ -52,6 +52,8 @@ pub(crate) struct House {
     pub(crate) publishers: BTreeMap<Name, Key>,
     ca_pem: String,
     pub(crate) targets_version: u64,
+    /// Where it listens; 0: the system chooses.
+    pub(crate) port: u16,
     /// Lines of origin.toml beside the usual.
     pub(crate) more: String,
 }
@@ -105,6 +107,7 @@ impl House {
             publishers: ["shop", "blog"].map(|app| (name(app), key())).into(),
             ca_pem: certificate(folder.path()),
             targets_version: 0,
+            port: 0,
             more: String::new(),
             folder,
         };
@@ -193,7 +196,7 @@ impl House {
         let source = format!(
             r#"
 [origin]
-listen = ["127.0.0.1:0"]
+listen = ["127.0.0.1:{}"]
 admin = ["127.0.0.1:0"]
 state = "{}"
 fleet = "test"
@@ -206,6 +209,7 @@ timestamp = "{}"
 snapshot = "{}"
 director = "{}"
 {}"#,
+            self.port,
             at("state"),
             at("root.json"),
             at("chain.pem"),
