@@ -60,8 +60,9 @@ pub(crate) struct Answer {
 impl Answer {
     /// Holds the guest, so that it ends when the caller drops this.
     pub(crate) fn hold(mut self, guest: AbortOnDrop) -> Self {
-        if self.rest.is_some() {
-            self.guest = Some(guest);
+        match self.rest {
+            Some(_) => self.guest = Some(guest),
+            None => guest.release(),
         }
         self
     }

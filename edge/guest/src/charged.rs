@@ -162,8 +162,9 @@ impl Future for Charged {
 
 impl Drop for Charged {
     fn drop(&mut self) {
-        // The caller has left, the node is stopping, or the host panicked: in no case was the answer whole.
-        self.stop(Err(Fault::new(Code::FunctionTrapped).because("it was cancelled")));
+        // The host panicked, or the caller has left, or the node is stopping: in no case was the answer whole.
+        let code = if std::thread::panicking() { Code::InternalError } else { Code::NotReady };
+        self.stop(Err(Fault::new(code).because("it was cancelled")));
     }
 }
 

@@ -46,22 +46,23 @@ impl Runtime {
     /// A runtime with guest threads of its own.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let threads = Threads::start(settings.threads)?;
-        Self::build(&settings, Some(threads))
+        Self::build(settings, Some(threads))
     }
 
     /// A runtime whose guests run on the runtime that calls them: what the benchmark compares guest threads with. A guest
     /// that computes then delays whatever else that runtime does.
     pub fn inline(settings: Settings) -> Result<Self, Error> {
-        Self::build(&settings, None)
+        Self::build(settings, None)
     }
 
-    fn build(settings: &Settings, threads: Option<Threads>) -> Result<Self, Error> {
-        let engine = engine::running(settings)?;
-        let artefacts = Artefacts::new(&settings.artefacts, &settings.key)?;
+    fn build(settings: Settings, threads: Option<Threads>) -> Result<Self, Error> {
+        let engine = engine::running(&settings)?;
+        let slots = Slots::new(settings.slots(), settings.queued_max, settings.queue_wait_ms);
+        let artefacts = Artefacts::new(settings.artefacts, &settings.key)?;
         let ticker = Ticker::start(&engine)?;
         Ok(Self(Arc::new(Inner {
             codes: Codes::new(engine, artefacts, settings.code_bytes_max)?,
-            slots: Slots::new(settings.slots(), settings.queued_max, settings.queue_wait_ms),
+            slots,
             threads,
             memory_bytes_max: settings.memory_bytes_max,
             _ticker: ticker,
@@ -95,11 +96,11 @@ impl Runtime {
         };
         let (caller, answer) = oneshot::channel();
         let (handle, turn) = self.place(wasm);
-        let charged = Charged::new(guest, account, method, caller, turn, (slot, share));
+        let charged = Charged::new(guest, Arc::clone(&account), method, caller, turn, (slot, share));
         let guest = AbortOnDrop::new(handle.spawn(charged).abort_handle());
         match answer.await {
             Ok(delivery) => delivery.map(|response| response.map(|body| body.hold(guest).boxed_unsync())),
-            Err(_) => Err(Fault::new(FaultCode::NotReady).because("the guest threads have stopped")),
+            Err(_) => Err(account.failed().unwrap_or(FaultCode::NotReady.into())),
         }
     }
 

@@ -96,3 +96,20 @@ async fn a_reader_that_stops_reading_stops_the_guest_and_costs_no_memory() {
     assert_eq!(fault.code, Code::WallTimeExceeded);
     assert!(bytes <= 16 * (64 << 10), "{bytes} bytes were kept");
 }
+
+#[tokio::test]
+async fn what_a_guest_does_after_its_answer_it_does_within_the_same_budget() {
+    for (method, expect) in [(Method::GET, "said after the answer"), (Method::HEAD, "said after the answer")] {
+        let ask = Ask::new("after").method(method);
+        let (log, share) = (Arc::clone(&ask.log), Arc::clone(&ask.share));
+        let answer = ask.send().await.expect("an answer");
+        assert!(answer.broken.is_none());
+        share.settled().await;
+        assert_eq!(log.0.lock().expect("not poisoned").first().map(|(_, line)| line.as_str()), Some(expect));
+    }
+    let ask = Ask::new("after").path("/spin").limits(|limits| limits.cpu_us = 20_000);
+    let (meter, share) = (Arc::clone(&ask.meter), Arc::clone(&ask.share));
+    ask.send().await.expect("an answer");
+    share.settled().await;
+    assert!((20_000..60_000).contains(&meter.cpu_us()), "{} us", meter.cpu_us());
+}
