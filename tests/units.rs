@@ -27,7 +27,8 @@ fn the_units_of_node_and_origin_are_exposed_by_no_more_than_they_promise() {
     for name in ["eyot-node.service", "eyot-origin.service"] {
         let Some(output) = analyze(&["security", "--offline=true", "--no-pager", &unit(name)]) else { return };
         let text = String::from_utf8_lossy(&output.stdout);
-        let line = text.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_else(|| panic!("{text}"));
+        let line =
+            text.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_else(|| panic!("{text}"));
         let level = line.split(": ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a level");
         let tenths: u32 = level.replace('.', "").parse().unwrap_or_else(|_| panic!("{line}"));
         assert!(tenths <= EXPOSURE_TENTHS_MAX, "{name}: {line}");

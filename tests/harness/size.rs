@@ -26,7 +26,9 @@ pub(crate) fn size() -> Size {
         let seed = seed();
         let size = match name.as_str() {
             "quick" => Size { body_bytes: 8 << 20, kill_points: 12, publish_requests: 300, neighbour_calls: 20, seed },
-            "full" => Size { body_bytes: 100 << 20, kill_points: 120, publish_requests: 5_000, neighbour_calls: 200, seed },
+            "full" => {
+                Size { body_bytes: 100 << 20, kill_points: 120, publish_requests: 5_000, neighbour_calls: 200, seed }
+            }
             other => panic!("EYOT_TESTS is `{other}`; it is `quick` or `full`"),
         };
         println!("EYOT_TESTS={name}: {size:?}");

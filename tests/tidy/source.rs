@@ -40,6 +40,11 @@ fn walk(folder: &Path, ending: &str, found: &mut Vec<Source>) {
 }
 
 impl Source {
+    /// Whether it is part of what ships, not of its tests.
+    pub(super) fn ships(&self) -> bool {
+        !["/tests/", "/benches/"].iter().any(|part| self.path.contains(part)) && !self.path.ends_with("/tests.rs")
+    }
+
     /// Its lines with their numbers, without comments and without the unit tests at its end.
     pub(super) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let end = self.text.find("\n#[cfg(test)]\nmod ").unwrap_or(self.text.len());

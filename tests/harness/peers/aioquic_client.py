@@ -71,6 +71,7 @@ async def main():
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         head = [(b":method", method.encode()), (b":scheme", b"https"), (b":authority", parts.netloc.encode()),
                 (b":path", path.encode()), (b"user-agent", b"aioquic")]
+        head += [(b"trailer", trailer.split("=", 1)[0].encode()) for trailer in trailers]
         count = int(body_bytes)
         client.http.send_headers(stream, head, end_stream=count == 0 and not trailers)
         for piece in pieces(count):
