@@ -52,6 +52,11 @@ impl Blobs {
         self.folder.join("tmp").join(format!("{digest}.part"))
     }
 
+    /// Where what is made of it grows, until somebody takes it.
+    pub fn out(&self, digest: Digest) -> PathBuf {
+        self.folder.join("tmp").join(format!("{digest}.out"))
+    }
+
     /// Refuses a download that the disk has no room for.
     ///
     /// # Errors

@@ -92,8 +92,8 @@ impl<P: Parent> Stage<P> {
     }
 
     async fn compile(&self, bundle: Bundle) -> Result<(), Refusal> {
-        let artefacts = self.runtime.artefacts();
-        let out = artefacts.path(bundle.sha256).with_extension("out");
+        // Not beside the artefact: nodes of one machine may share those.
+        let out = self.blobs.out(bundle.sha256);
         let began = Instant::now();
         let compiled = self.compilers.compile(&self.blobs.path(bundle.sha256), &out).await;
         let stored = compiled.and_then(|()| self.seal(bundle.sha256, &out));
