@@ -1,6 +1,10 @@
 //! The client of nodes, publishers and operators: HTTP/3 first and HTTP/2 as fallback, several parents, each call
 //! bounded in bytes and time.
 //!
+//! Every call may fail with [`Error::Connect`], [`Error::Broken`] or [`Error::Silent`] of the last parent that was asked,
+//! with [`Error::Refused`] and what the parent said, or with [`Error::TooLarge`] or [`Error::Malformed`] if it answered
+//! what it must not.
+//!
 //! A parent that answers over HTTP/2 only is remembered for five minutes. A connection that broke is made anew once
 //! before the next parent is asked, and the parent that answered last is asked first.
 
@@ -24,7 +28,7 @@ use crate::problem::{PROBLEM_BYTES_MAX, Problem};
 use crate::signature::{self, Covered};
 use crate::tls::{self, Authorities};
 use crate::watch::WatchStream;
-use crate::wire::{METADATA_BYTES_MAX, Report, ReportAnswer};
+use crate::wire::{LISTING_BYTES_MAX, METADATA_BYTES_MAX, Report, ReportAnswer};
 
 /// A parent that speaks HTTP/2 only is asked over HTTP/3 again after this, in seconds.
 const H3_AGAIN_S: u64 = 300;
@@ -334,7 +338,7 @@ impl Answer {
 
     pub(crate) async fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, Error> {
         let url = self.url.clone();
-        let bytes = self.bytes(METADATA_BYTES_MAX).await?;
+        let bytes = self.bytes(LISTING_BYTES_MAX).await?;
         serde_json::from_slice(&bytes).map_err(|error| Error::Malformed {
             url,
             what: "answer of this call",

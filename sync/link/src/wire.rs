@@ -20,6 +20,8 @@ pub const BEAT_MS: u64 = 15_000;
 pub const REPORT_BYTES_MAX: usize = 256 << 10;
 /// A metadata file or target larger than this is refused, in bytes.
 pub const METADATA_BYTES_MAX: usize = 4 << 20;
+/// A listing (apps, releases, the fleet, the audit) larger than this is refused, in bytes.
+pub const LISTING_BYTES_MAX: usize = 32 << 20;
 /// The body of a publish or of an operator's upload is at most this, in bytes.
 pub const UPLOAD_BYTES_MAX: usize = 16 << 20;
 /// A blob is at most this, in bytes.

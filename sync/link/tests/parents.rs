@@ -9,7 +9,7 @@ use bytes::Bytes;
 use eyot_bundle::digest::Digest;
 use eyot_link::client::{Client, Parents, Token};
 use eyot_link::error::Error;
-use eyot_link::wire::{Action, METADATA_BYTES_MAX, RolloutRequest};
+use eyot_link::wire::{Action, LISTING_BYTES_MAX, METADATA_BYTES_MAX, RolloutRequest};
 use http::header::{AUTHORIZATION, CONTENT_RANGE, RANGE};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -146,13 +146,16 @@ async fn what_must_not_be_done_twice_is_not_sent_twice() {
 async fn what_is_larger_than_it_may_be_is_not_taken() {
     let parent = parent(|_, _| Response::new(endless())).await;
     let client = client(&[&parent]);
-    let limit = METADATA_BYTES_MAX as u64;
-    for error in [
-        client.metadata("timestamp.json").await.expect_err("no end"),
-        client.target("releases/shop/1.json", Digest::of(b"x"), usize::MAX).await.expect_err("no end"),
-        client.fleet().await.expect_err("no end"),
+    for (error, limit) in [
+        (client.metadata("timestamp.json").await.expect_err("no end"), METADATA_BYTES_MAX),
+        (
+            client.target("control/shop.json", Digest::of(b"x"), usize::MAX).await.expect_err("no end"),
+            METADATA_BYTES_MAX,
+        ),
+        (client.target("control/shop.json", Digest::of(b"x"), 1000).await.expect_err("no end"), 1000),
+        (client.fleet().await.expect_err("no end"), LISTING_BYTES_MAX),
     ] {
-        assert!(matches!(error, Error::TooLarge { limit_bytes, .. } if limit_bytes == limit), "{error}");
+        assert!(matches!(error, Error::TooLarge { limit_bytes, .. } if limit_bytes == limit as u64), "{error}");
     }
     let folder = tempfile::tempdir().expect("a folder");
     let into = folder.path().join("blob");

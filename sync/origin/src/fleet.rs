@@ -16,6 +16,12 @@ use crate::view::View;
 
 /// Streams that one node may hold: one, and those whose end was not noticed yet.
 const STREAMS_PER_NODE_MAX: usize = 8;
+/// Windows of one app that are kept of a report.
+const WINDOWS_MAX: usize = 16;
+/// A text of a report is cut to this, in characters.
+const TEXT_CHARS_MAX: usize = 64;
+/// The words of a refusal are cut to this, in characters.
+const DETAIL_CHARS_MAX: usize = 500;
 /// How often the head of a node is read again after another writer was first.
 const TRIES_MAX: usize = 16;
 
@@ -71,6 +77,7 @@ impl Fleet {
     pub(crate) async fn report(
         &self,
         heads: &impl Heads,
+        view: &View,
         node: &Name,
         report: Report,
         now: Timestamp,
@@ -80,6 +87,7 @@ impl Fleet {
             return Err(Denied::request(StatusCode::FORBIDDEN, "not_yours", detail));
         }
         let reported_seq = report.seq;
+        let report = bounded(report, view);
         let known_seq = {
             let mut nodes = self.lock();
             let known = nodes.entry(node.clone()).or_default();
@@ -123,6 +131,26 @@ impl Fleet {
     /// Forgets nodes that left the fleet document.
     pub(crate) fn keep_only(&self, view: &View) {
         self.lock().retain(|name, known| known.streams > 0 || view.nodes.contains_key(name));
+    }
+}
+
+/// What is kept of a report: apps that were granted, and of texts and lists no more than a node has reason to send.
+fn bounded(mut report: Report, view: &View) -> Report {
+    report.apps.retain(|app, _| view.apps.contains_key(app));
+    for app in report.apps.values_mut() {
+        app.windows.truncate(WINDOWS_MAX);
+        app.windows.iter_mut().for_each(|window| window.faults.retain(|code, _| code.len() <= TEXT_CHARS_MAX));
+        app.refused.iter_mut().for_each(|refused| cut(&mut refused.detail, DETAIL_CHARS_MAX));
+    }
+    for text in [&mut report.region, &mut report.version, &mut report.boot, &mut report.ledger] {
+        cut(text, TEXT_CHARS_MAX);
+    }
+    report
+}
+
+fn cut(text: &mut String, chars_max: usize) {
+    if let Some((end, _)) = text.char_indices().nth(chars_max) {
+        text.truncate(end);
     }
 }
 

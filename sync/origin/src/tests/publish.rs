@@ -111,6 +111,13 @@ fn a_release_reaches_a_watching_node_at_once_with_all_that_it_must_verify() {
         assert!(node.blob(digest, wasm.len() as u64, &into).await.is_err());
         node.blob(digest, wasm.len() as u64, &into).await.expect("all of it, after the wrong part was thrown away");
 
+        let mut long = report(2, 1);
+        long.version = "é".repeat(10_000);
+        long.apps.extend((0..100).map(|number| (name(&format!("strange-{number}")), AppReport::default())));
+        assert_eq!(node.report(&long).await.expect("an answer").seq, 2);
+        let operators = house.operator_client(&origin).fleet().await.expect("the fleet");
+        let kept = operators.nodes["fra-1"].report.as_ref().expect("a report");
+        assert_eq!((kept.version.chars().count(), kept.apps.len()), (64, 2), "what is kept of a report is bounded");
         assert_eq!(node.report(&report(2, 1)).await.expect("an answer").seq, 2);
         assert_eq!(node.report(&report(1, 1)).await.expect("an answer").seq, 2, "a node that fell back is told");
         let fleet = publisher.fleet().await.expect("the fleet");

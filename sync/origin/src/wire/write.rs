@@ -82,7 +82,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         };
         let bytes = body::read(bytes, &asked.caller, REPORT_BYTES_MAX).await?;
         let report: Report = body::parse(&bytes)?;
-        json(StatusCode::OK, &self.fleet.report(&self.catalog.heads, node, report, asked.now).await?)
+        json(StatusCode::OK, &self.fleet.report(&self.catalog.heads, &asked.view, node, report, asked.now).await?)
     }
 
     /// A place among the uploads.
