@@ -1,4 +1,4 @@
-//! The access log: one JSON line a request (`docs/formats.md`, section 10), written aside.
+//! The access log: one JSON line a request (`docs/formats.md`, section 7), written aside.
 //!
 //! It must never hold up a request: what does not fit in the queue is dropped and counted. It must never tell a whole
 //! client address, nor let a request write anything but its own field: all text is escaped to plain ASCII and cut.

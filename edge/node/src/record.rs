@@ -109,7 +109,7 @@ impl Record {
         self.fault = Some(fault.code);
         self.telemetry.fault(&self.app, &self.route, fault.code);
         let within = |entry: &Arc<Entry>| entry.share.log(FAULT_LINE_BYTES);
-        if fault.code.side() != Side::Client && self.entry.as_ref().is_none_or(within) {
+        if fault.code.side() != Side::Client && self.entry.as_ref().is_some_and(within) {
             tracing::info!(
                 id = self.id,
                 app = &*self.app,

@@ -1,4 +1,4 @@
-//! All metrics of the node, in one place: their names, labels and buckets (`docs/formats.md`, section 10).
+//! All metrics of the node, in one place: their names, labels and buckets (`docs/formats.md`, section 7).
 //!
 //! It must never take a label value from a request: apps, routes and targets come from the snapshot, the rest are
 //! closed sets of this file. Each node has its own recorder, so that several may run in one process.
@@ -236,7 +236,7 @@ impl Telemetry {
         self.slots.with(&self.recorder, [Text::const_str(state)]).set(f64::from(count));
     }
 
-    /// A call waited this long for its slot and its share.
+    /// A call waited this long for its app's share of the node.
     pub fn queued(&self, wait: Duration) {
         self.queue_seconds.with(&self.recorder, []).record(wait.as_secs_f64());
     }
@@ -347,7 +347,7 @@ const HISTOGRAMS: &[(&str, Unit, &str)] = &[
     ("eyot_compile_seconds", Unit::Seconds, "How long compiling a component took."),
     ("eyot_function_cpu_seconds", Unit::Seconds, "CPU time of one call."),
     ("eyot_function_memory_bytes", Unit::Bytes, "The most memory of one call."),
-    ("eyot_queue_seconds", Unit::Seconds, "How long a call waited for its slot and its share."),
+    ("eyot_queue_seconds", Unit::Seconds, "How long a call waited for its app's share of the node."),
     ("eyot_request_seconds", Unit::Seconds, "How long a request took, to its last byte."),
 ];
 

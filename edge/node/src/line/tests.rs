@@ -49,8 +49,8 @@ fn house() -> House {
 }
 
 impl House {
-    fn release(&self, number: u64, parts: Value) {
-        self.granted(number, &parts, &json!([]));
+    fn release(&self, number: u64, parts: &Value) {
+        self.granted(number, parts, &json!([]));
     }
 
     /// A release of an app that may reach these private networks.
@@ -110,7 +110,7 @@ fn fixed() -> Value {
 #[tokio::test]
 async fn a_fixed_response_is_ours_in_id_and_cannot_speak_for_the_node() {
     let house = house();
-    house.release(417, fixed());
+    house.release(417, &fixed());
     let response = house.get("/hello").await;
     assert_eq!(response.status(), 200);
     let headers = response.headers().clone();
@@ -127,7 +127,7 @@ async fn a_fixed_response_is_ours_in_id_and_cannot_speak_for_the_node() {
 #[tokio::test]
 async fn a_redirect_takes_the_path_along() {
     let house = house();
-    house.release(1, fixed());
+    house.release(1, &fixed());
     let response = house.get("/old/x?y=z").await;
     assert_eq!(
         (response.status().as_u16(), &response.headers()["location"]),
@@ -138,7 +138,7 @@ async fn a_redirect_takes_the_path_along() {
 #[tokio::test]
 async fn what_cannot_be_answered_is_a_problem_with_its_code_and_a_metric() {
     let house = house();
-    house.release(1, fixed());
+    house.release(1, &fixed());
     let shop = eyot_bundle::host::HostPattern::Exact("late.test".to_owned());
     let late = App { hosts: vec![shop], state: State::NotReady };
     house.node.snapshots.put("late".parse().expect("a name"), late);
@@ -182,7 +182,7 @@ async fn what_cannot_be_answered_is_a_problem_with_its_code_and_a_metric() {
 #[tokio::test]
 async fn an_open_route_answers_by_its_fallback_unless_the_body_was_begun() {
     let house = house();
-    house.release(1, fixed());
+    house.release(1, &fixed());
     let response = house.get("/soft/x").await;
     assert_eq!((response.status().as_u16(), text(response).await.as_str()), (200, "instead\n"));
     let response = house.ask(Request::post("https://shop.test/soft/x"), body::full("not sent yet")).await;
@@ -194,7 +194,7 @@ async fn an_open_route_answers_by_its_fallback_unless_the_body_was_begun() {
 #[tokio::test]
 async fn a_client_that_leaves_is_recorded_once() {
     let house = house();
-    house.release(1, fixed());
+    house.release(1, &fixed());
     drop(house.get("/hello").await);
     house.counts(r#"target="respond",protocol="h3",status="200"} 1"#);
     house.counts(r#"eyot_response_bytes_total{app="shop",route="hello"} 0"#);
@@ -203,7 +203,7 @@ async fn a_client_that_leaves_is_recorded_once() {
 #[tokio::test]
 async fn a_body_that_grows_over_its_limit_ends_in_a_fault() {
     let house = house();
-    house.release(1, fixed());
+    house.release(1, &fixed());
     let target = house.node.snapshots.find("shop.test").ok().expect("it serves");
     let route = target.find("shop.test", "/hello", &http::Method::GET).expect("a route");
     let piece = bytes::Bytes::from(vec![0; 1 << 20]);
@@ -218,7 +218,7 @@ async fn a_body_that_grows_over_its_limit_ends_in_a_fault() {
 #[tokio::test]
 async fn a_panic_of_a_body_is_a_fault_and_counted() {
     let house = house();
-    house.release(1, fixed());
+    house.release(1, &fixed());
     let arrival = Arrival {
         request: Request::get("https://shop.test/").body(body::empty()).expect("a request"),
         protocol: Protocol::H1,
@@ -237,7 +237,7 @@ async fn a_panic_of_a_body_is_a_fault_and_counted() {
 #[tokio::test]
 async fn a_stream_of_a_release_that_is_four_releases_old_is_ended() {
     let house = house();
-    house.release(1, fixed());
+    house.release(1, &fixed());
     let entry = house.node.snapshots.find("shop.test").ok().expect("it serves");
     let arrival = Arrival {
         request: Request::get("https://shop.test/").body(body::empty()).expect("a request"),
@@ -254,7 +254,7 @@ async fn a_stream_of_a_release_that_is_four_releases_old_is_ended() {
     let reading = tokio::spawn(response.into_body().collect());
     let held: Vec<_> = (2..=5)
         .map(|number| {
-            house.release(number, fixed());
+            house.release(number, &fixed());
             house.node.snapshots.find("shop.test").ok().expect("it serves")
         })
         .collect();

@@ -107,7 +107,7 @@ async fn an_upstream_sees_who_asked_and_by_whom_and_the_client_what_is_for_it() 
 async fn a_function_answers_and_what_it_spent_is_told() {
     let house = house();
     let functions = json!({"hello": house.function("hello", &[])});
-    house.release(417, json!({"routes": [route("/*", "hello")], "functions": functions}));
+    house.release(417, &json!({"routes": [route("/*", "hello")], "functions": functions}));
     let response = house.get("/").await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["eyot-release"], "shop/417");
@@ -126,7 +126,7 @@ async fn a_function_at_fault_is_told_with_its_limit_and_opens_where_the_route_sa
     let mut open = route("/open/*", "spin");
     open["on_fault"] = json!("open");
     open["fallback"] = json!({"respond": {"status": 200, "body": "instead\n"}});
-    house.release(1, json!({"routes": [route("/*", "spin"), open], "functions": {"spin": spin}}));
+    house.release(1, &json!({"routes": [route("/*", "spin"), open], "functions": {"spin": spin}}));
     let response = house.get("/").await;
     assert_eq!(response.status(), 503);
     let status = "eyot; error=http_response_incomplete; details=\"cpu_budget_exceeded\"";
@@ -145,7 +145,7 @@ async fn a_function_fetches_only_what_its_release_names_and_its_grant_opens() {
     let functions = json!({"open": house.function("fetch", &[&allowed]), "shut": house.function("fetch", &[])});
     let parts = json!({"routes": [route("/open/*", "open"), route("/shut/*", "shut")], "functions": functions});
     let ask = |path: &str| Request::get(format!("https://shop.test{path}")).header("x-url", format!("{allowed}/x"));
-    house.release(1, parts.clone());
+    house.release(1, &parts);
     let response = house.ask(ask("/open/1"), body::empty()).await;
     assert_eq!(response.status(), 502, "loopback is in no grant");
     house.granted(2, &parts, &loopback());
