@@ -197,6 +197,7 @@ fn threads(config: &Config) -> usize {
 
 fn capacity(config: &Config) -> Capacity {
     Capacity {
+        slots: config.functions.slots,
         threads: threads(config),
         memory_bytes: config.functions.memory_bytes_max.unwrap_or_else(half_of_memory),
         wait: Duration::from_millis(config.limits.queue_wait_ms),

@@ -26,6 +26,8 @@ const LOG_BYTES_BURST: u64 = 1 << 20;
 /// What a node has for the functions of all apps.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacity {
+    /// Calls at once, of all apps: an app holds no larger part of them than of the memory.
+    pub slots: u32,
     /// Guest threads: each gives a second of CPU a second.
     pub threads: usize,
     /// Memory of all calls together, in bytes (`guest_memory_max`).
@@ -117,7 +119,9 @@ impl Inner {
         }
         self.memory_bytes_max.store(part_of(capacity.memory_bytes, granted.memory), Ordering::Relaxed);
         // Zero would be a share that lets nothing in; an app that may not run is suspended instead.
-        let concurrency = usize::try_from(granted.concurrency).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        let slots = part_of(capacity.slots.into(), granted.memory);
+        let concurrency = usize::try_from(slots.min(granted.concurrency.into())).unwrap_or(usize::MAX);
+        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let mut calls = lock(&self.calls);
         if calls.0 != concurrency {
             *calls = (concurrency, Arc::new(Semaphore::new(concurrency)));
@@ -230,8 +234,13 @@ mod tests {
     use super::*;
 
     fn shares(wait_ms: u64) -> Shares {
-        let capacity =
-            Capacity { threads: 2, memory_bytes: 1000, wait: Duration::from_millis(wait_ms), waiting_max: 1 };
+        let capacity = Capacity {
+            slots: 100,
+            threads: 2,
+            memory_bytes: 1000,
+            wait: Duration::from_millis(wait_ms),
+            waiting_max: 1,
+        };
         Shares::new(capacity, Arc::new(Telemetry::new()))
     }
 
@@ -279,6 +288,14 @@ mod tests {
         assert_eq!(two.map(drop).expect_err("one waits").cause.as_deref(), Some("too many of its calls wait"));
         let (waited, ()) = tokio::join!(share.enter(), async { drop(held) });
         assert!(waited.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_app_holds_a_larger_part_of_the_slots_than_of_the_memory_whatever_it_was_granted_at_once() {
+        let share = shares(0).of(&app("a"), &granted(1.0, 0.02, 512));
+        let held = (share.enter().await, share.enter().await);
+        assert!(held.0.is_ok() && held.1.is_ok());
+        assert!(share.enter().await.is_err(), "the third of two in a hundred");
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn entry(app: &str, number: u64) -> Arc<Entry> {
     .expect("a release");
     let grant: Grant =
         serde_json::from_value(serde_json::json!({"state": "active", "hosts": ["a.test"]})).expect("a grant");
-    let capacity = Capacity { threads: 1, memory_bytes: 0, wait: Duration::ZERO, waiting_max: 0 };
+    let capacity = Capacity { slots: 100, threads: 1, memory_bytes: 0, wait: Duration::ZERO, waiting_max: 0 };
     let share = Shares::new(capacity, Arc::new(Telemetry::new())).of(&release.app, &grant.share);
     let ground = Ground { ceilings: Limits::default(), allow_private: &[] };
     Arc::new(Entry::build(&ground, &release, &grant, share).expect("a good release"))
