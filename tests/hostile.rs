@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::harness::app::App;
-use crate::harness::client::{Ask, PROTOCOLS, Protocol, ask};
+use crate::harness::client::{Ask, PROTOCOLS, Protocol, ask, ask_all};
 use crate::harness::process::until;
 use crate::harness::size::size;
 use crate::harness::upstream::Upstream;
@@ -35,63 +35,104 @@ const TABLE: &[(&str, &str, End)] = &[
     ("endless-headers", "/", End::Fault(502, "response_too_large")),
     ("sleep", "/", End::Fault(504, "wall_time_exceeded")),
     ("fill", "/", End::Fault(503, "cpu_budget_exceeded")),
+    ("spin-start", "/", End::Fault(503, "cpu_budget_exceeded")),
+    ("many-fetches", "/", End::Fault(503, "subrequests_exceeded")),
     ("exit", "/", End::Fault(502, "function_gave_no_response")),
 ];
 
-fn house() -> (World, Node) {
+/// A node with the hostile app, each guest at a host of its own, and a neighbour beside it.
+fn house(upstream: &Upstream) -> (World, Node) {
     let world = World::new();
-    world.grant("shop", &["shop.test"], &[]);
+    let port = upstream.address.port();
+    world.grant("shop", &["*.shop.test"], &["--private", &format!("127.0.0.1/32={port}")]);
     world.grant("books", &["books.test"], &[]);
-    let mut hostile = App::new("shop", &["shop.test"]);
+    let mut hostile = App::new("shop", &["*.shop.test"]);
     for (guest, _, _) in TABLE {
-        hostile = hostile.function(guest, guest, TIGHT).route(
-            "shop.test",
-            &format!("/{guest}/*"),
-            &format!("function = \"{guest}\""),
-        );
+        // What fills its memory has to have some, or it ends for another reason.
+        let tight = if *guest == "fill" { TIGHT.replace("16MiB", "128MiB") } else { TIGHT.to_owned() };
+        let target = format!("egress = [\"*\"]\nenv = {{ SPIN = \"1\", TARGET = \"127.0.0.1:{port}\" }}\n{tight}");
+        let answer = format!("function = \"{guest}\"");
+        hostile = hostile.function(guest, guest, &target).route(&format!("{guest}.shop.test"), "/*", &answer);
     }
     world.publish(&hostile.written());
-    let neighbour = App::new("books", &["books.test"]).function("hello", "hello", "").route(
-        "books.test",
-        "/*",
-        "function = \"hello\"",
-    );
-    world.publish(&neighbour.written());
+    let neighbour = App::new("books", &["books.test"]).function("hello", "hello", "");
+    world.publish(&neighbour.route("books.test", "/*", "function = \"hello\"").written());
     let node = world.node("a");
     node.wait_for_release(&world, "books.test", "/", "books/1");
     until("the hostile app is there", || {
-        let answer = node.ask(&world, Protocol::H2, "shop.test", "/nothing");
+        let answer = node.ask(&world, Protocol::H2, "nothing.shop.test", "/");
         (answer.code() == "no_route").then_some(())
     });
     (world, node)
 }
 
-#[test]
-fn hostile_functions_end_as_the_contract_says_while_a_neighbour_is_answered() {
-    let (world, node) = house();
+/// A neighbour that asks without pause until it is dropped, and fails the test if one of its requests does.
+struct Neighbour<'a> {
+    stop: &'a AtomicBool,
+}
+
+impl Drop for Neighbour<'_> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn beside_a_neighbour(world: &World, node: &Node, hostile: impl FnOnce()) {
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) || answered.load(Ordering::Relaxed) < size().neighbour_calls {
-                let answer = node.ask(&world, Protocol::H3, "books.test", "/");
+                let answer = node.ask(world, Protocol::H3, "books.test", "/");
                 assert_eq!(answer.status, 200, "the neighbour: {}", answer.text());
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         });
+        let _neighbour = Neighbour { stop: &stop };
+        hostile();
+    });
+    println!("the neighbour was answered {} times", answered.load(Ordering::Relaxed));
+    assert!(node.metric("eyot_panics_total") < 1.0, "{}", node.admin("/metrics").text());
+}
+
+#[test]
+fn hostile_functions_end_as_the_contract_says_while_a_neighbour_is_answered() {
+    let upstream = Upstream::start();
+    let (world, node) = house(&upstream);
+    beside_a_neighbour(&world, &node, || {
         for (guest, path, end) in TABLE {
             for protocol in PROTOCOLS {
                 meets(&world, &node, protocol, guest, path, end);
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
-    println!("the neighbour was answered {} times", answered.load(Ordering::Relaxed));
-    assert!(node.metric("eyot_faults_total{") > 0.0);
-    assert!(node.metric("eyot_panics_total") < 1.0, "{}", node.admin("/metrics").text());
+    for (_, _, end) in TABLE {
+        let (End::Either(_, code) | End::Fault(_, code)) = end else { continue };
+        let counted = node.admin("/metrics").text().lines().any(|line| {
+            line.starts_with("eyot_faults_total{app=\"shop\"") && line.contains(&format!("code=\"{code}\""))
+        });
+        assert!(counted, "no metric for {code}");
+    }
+}
+
+#[test]
+fn a_crowd_of_calls_that_allocate_at_once_ends_within_the_apps_share_while_a_neighbour_is_answered() {
+    let upstream = Upstream::start();
+    let (world, node) = house(&upstream);
+    beside_a_neighbour(&world, &node, || {
+        let crowd: Vec<_> =
+            (0..size().crowd).map(|_| Ask::get(&world, &node, Protocol::H2, "allocate.shop.test", "/")).collect();
+        for answer in ask_all(crowd) {
+            let answer = answer.expect("an answer");
+            let code = answer.code();
+            let ends =
+                ["memory_exceeded", "cpu_budget_exceeded", "wall_time_exceeded", "allowance_spent", "overloaded"];
+            assert!(ends.contains(&code.as_str()), "{} `{code}`", answer.status);
+        }
+    });
 }
 
 fn meets(world: &World, node: &Node, protocol: Protocol, guest: &str, path: &str, end: &End) {
-    let answer = ask(Ask::get(world, node, protocol, "shop.test", &format!("/{guest}{path}")));
+    let answer = ask(Ask::get(world, node, protocol, &format!("{guest}.shop.test"), path));
     match (end, answer) {
         (End::Fault(status, code), Ok(answer)) => {
             assert_eq!(

@@ -140,8 +140,11 @@ fn fixed_answers_redirects_heads_and_faults_are_the_same_over_all_protocols() {
         assert_eq!((head.status, head.body.len(), head.header("content-length")), (203, 0, Some("5")), "{protocol:?}");
         let large = Ask::get(&house.world, &house.node, protocol, "shop.test", "/echo")
             .header("x-large", &"x".repeat(70 << 10));
-        let large = ask(large).map(|answer| (answer.status, answer.code()));
-        assert_eq!(large, Ok((431, "headers_too_large".to_owned())), "{protocol:?}");
+        match (protocol, ask(large).map(|answer| (answer.status, answer.code()))) {
+            // Over HTTP/3 the node says what it takes, and a client that listens does not send more.
+            (Protocol::H3, Err(error)) => assert!(error.contains("larger than the peer takes"), "{error}"),
+            (_, answered) => assert_eq!(answered, Ok((431, "headers_too_large".to_owned())), "{protocol:?}"),
+        }
     }
     assert!(
         house

@@ -102,17 +102,27 @@ impl Ask {
 
 /// Asks, and reads the answer whole.
 pub(crate) fn ask(ask: Ask) -> Result<Answer, String> {
-    // One for all: a connection that ends says so to its peer after its request.
+    runtime().block_on(patiently(ask))
+}
+
+/// Asks all at once.
+pub(crate) fn ask_all(asks: Vec<Ask>) -> Vec<Result<Answer, String>> {
+    runtime().block_on(futures_util::future::join_all(asks.into_iter().map(patiently)))
+}
+
+/// One for all: a connection that ends says so to its peer after its request.
+fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let build =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    RUNTIME.get_or_init(build).block_on(async {
-        tokio::time::timeout(Duration::from_secs(120), send(ask)).await.map_err(|_| "no answer in 120 s")?
-    })
+    RUNTIME.get_or_init(build)
 }
 
-/// The same, in a runtime that is there.
-pub(crate) async fn send(ask: Ask) -> Result<Answer, String> {
+async fn patiently(ask: Ask) -> Result<Answer, String> {
+    tokio::time::timeout(Duration::from_secs(120), send(ask)).await.map_err(|_| "no answer in 120 s")?
+}
+
+async fn send(ask: Ask) -> Result<Answer, String> {
     let response = get(ask.get).await.map_err(|error| chain(&error))?;
     let (head, body) = response.into_parts();
     let collected =

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 /// The numbers of one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
+    /// Calls at once of one app.
+    pub crowd: usize,
     /// The large body that goes both ways, in bytes.
     pub body_bytes: usize,
     /// Where the node is killed in a pull.
@@ -25,10 +27,22 @@ pub(crate) fn size() -> Size {
         let name = std::env::var("EYOT_TESTS").unwrap_or_else(|_| "quick".to_owned());
         let seed = seed();
         let size = match name.as_str() {
-            "quick" => Size { body_bytes: 8 << 20, kill_points: 12, publish_requests: 300, neighbour_calls: 20, seed },
-            "full" => {
-                Size { body_bytes: 100 << 20, kill_points: 120, publish_requests: 5_000, neighbour_calls: 200, seed }
-            }
+            "quick" => Size {
+                crowd: 100,
+                body_bytes: 8 << 20,
+                kill_points: 12,
+                publish_requests: 300,
+                neighbour_calls: 20,
+                seed,
+            },
+            "full" => Size {
+                crowd: 200,
+                body_bytes: 100 << 20,
+                kill_points: 120,
+                publish_requests: 5_000,
+                neighbour_calls: 200,
+                seed,
+            },
             other => panic!("EYOT_TESTS is `{other}`; it is `quick` or `full`"),
         };
         println!("EYOT_TESTS={name}: {size:?}");

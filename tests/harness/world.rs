@@ -13,7 +13,7 @@ use super::process::{Process, free_port, until};
 use super::tools;
 
 /// The hosts that the certificate of all nodes holds.
-const HOSTS: [&str; 5] = ["localhost", "127.0.0.1", "shop.test", "books.test", "other.test"];
+const HOSTS: [&str; 6] = ["localhost", "127.0.0.1", "shop.test", "*.shop.test", "books.test", "other.test"];
 
 /// The command under test.
 pub(crate) fn eyot() -> Command {
