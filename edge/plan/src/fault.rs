@@ -98,48 +98,133 @@ struct Row(&'static str, u16, Side, &'static str, &'static str);
 impl Code {
     /// All codes, in the order of their names.
     pub const ALL: [Self; 30] = [
-        Self::AllowanceSpent, Self::BadRequest, Self::ClientTimeout, Self::CpuBudgetExceeded, Self::EgressDenied,
-        Self::Forbidden, Self::FunctionGaveNoResponse, Self::FunctionTrapped, Self::HeadersTooLarge,
-        Self::InternalError, Self::LoopDetected, Self::Maintenance, Self::MemoryExceeded, Self::MethodNotAllowed, Self::Misdirected,
-        Self::NoRoute, Self::NoHealthyUpstream, Self::NotReady, Self::Overloaded, Self::RateLimited,
-        Self::RequestTooLarge, Self::ResponseTooLarge, Self::SubrequestsExceeded, Self::Suspended, Self::TooEarly,
-        Self::UpstreamBadResponse, Self::UpstreamTimeout, Self::UpstreamTls, Self::UpstreamUnreachable,
+        Self::AllowanceSpent,
+        Self::BadRequest,
+        Self::ClientTimeout,
+        Self::CpuBudgetExceeded,
+        Self::EgressDenied,
+        Self::Forbidden,
+        Self::FunctionGaveNoResponse,
+        Self::FunctionTrapped,
+        Self::HeadersTooLarge,
+        Self::InternalError,
+        Self::LoopDetected,
+        Self::Maintenance,
+        Self::MemoryExceeded,
+        Self::MethodNotAllowed,
+        Self::Misdirected,
+        Self::NoRoute,
+        Self::NoHealthyUpstream,
+        Self::NotReady,
+        Self::Overloaded,
+        Self::RateLimited,
+        Self::RequestTooLarge,
+        Self::ResponseTooLarge,
+        Self::SubrequestsExceeded,
+        Self::Suspended,
+        Self::TooEarly,
+        Self::UpstreamBadResponse,
+        Self::UpstreamTimeout,
+        Self::UpstreamTls,
+        Self::UpstreamUnreachable,
         Self::WallTimeExceeded,
     ];
 
     fn row(self) -> Row {
         use Side::{Client, Function, Node, Upstream};
         match self {
-            Self::AllowanceSpent => Row("allowance_spent", 503, Node, "connection_limit_reached", "The app's share of this node is spent"),
+            Self::AllowanceSpent => {
+                Row("allowance_spent", 503, Node, "connection_limit_reached", "The app's share of this node is spent")
+            }
             Self::BadRequest => Row("bad_request", 400, Client, "http_request_error", "The request is malformed"),
-            Self::ClientTimeout => Row("client_timeout", 408, Client, "http_request_error", "The request took too long to arrive"),
-            Self::CpuBudgetExceeded => Row("cpu_budget_exceeded", 503, Function, "http_response_incomplete", "The function spent its CPU budget"),
-            Self::EgressDenied => Row("egress_denied", 502, Upstream, "destination_ip_prohibited", "The address may not be reached"),
+            Self::ClientTimeout => {
+                Row("client_timeout", 408, Client, "http_request_error", "The request took too long to arrive")
+            }
+            Self::CpuBudgetExceeded => Row(
+                "cpu_budget_exceeded",
+                503,
+                Function,
+                "http_response_incomplete",
+                "The function spent its CPU budget",
+            ),
+            Self::EgressDenied => {
+                Row("egress_denied", 502, Upstream, "destination_ip_prohibited", "The address may not be reached")
+            }
             Self::Forbidden => Row("forbidden", 403, Client, "http_request_denied", "The request is not allowed"),
-            Self::FunctionGaveNoResponse => Row("function_gave_no_response", 502, Function, "http_response_incomplete", "The function ended without a response"),
-            Self::FunctionTrapped => Row("function_trapped", 502, Function, "http_response_incomplete", "The function failed"),
-            Self::HeadersTooLarge => Row("headers_too_large", 431, Client, "http_request_error", "The request's header fields are too large"),
+            Self::FunctionGaveNoResponse => Row(
+                "function_gave_no_response",
+                502,
+                Function,
+                "http_response_incomplete",
+                "The function ended without a response",
+            ),
+            Self::FunctionTrapped => {
+                Row("function_trapped", 502, Function, "http_response_incomplete", "The function failed")
+            }
+            Self::HeadersTooLarge => {
+                Row("headers_too_large", 431, Client, "http_request_error", "The request's header fields are too large")
+            }
             Self::InternalError => Row("internal_error", 500, Node, "proxy_internal_error", "This node failed"),
-            Self::LoopDetected => Row("loop_detected", 508, Upstream, "proxy_loop_detected", "The request has passed here too often"),
+            Self::LoopDetected => {
+                Row("loop_detected", 508, Upstream, "proxy_loop_detected", "The request has passed here too often")
+            }
             Self::Maintenance => Row("maintenance", 503, Node, "destination_unavailable", "The app is in maintenance"),
-            Self::MemoryExceeded => Row("memory_exceeded", 503, Function, "http_response_incomplete", "The function spent its memory"),
-            Self::MethodNotAllowed => Row("method_not_allowed", 405, Client, "http_request_denied", "The method is not allowed here"),
-            Self::Misdirected => Row("misdirected", 421, Client, "http_request_error", "This connection does not serve that host"),
+            Self::MemoryExceeded => {
+                Row("memory_exceeded", 503, Function, "http_response_incomplete", "The function spent its memory")
+            }
+            Self::MethodNotAllowed => {
+                Row("method_not_allowed", 405, Client, "http_request_denied", "The method is not allowed here")
+            }
+            Self::Misdirected => {
+                Row("misdirected", 421, Client, "http_request_error", "This connection does not serve that host")
+            }
             Self::NoRoute => Row("no_route", 404, Client, "destination_not_found", "Nothing is served here"),
-            Self::NoHealthyUpstream => Row("no_healthy_upstream", 503, Upstream, "destination_unavailable", "No upstream server is healthy"),
-            Self::NotReady => Row("not_ready", 503, Node, "destination_unavailable", "The app is not ready on this node"),
+            Self::NoHealthyUpstream => {
+                Row("no_healthy_upstream", 503, Upstream, "destination_unavailable", "No upstream server is healthy")
+            }
+            Self::NotReady => {
+                Row("not_ready", 503, Node, "destination_unavailable", "The app is not ready on this node")
+            }
             Self::Overloaded => Row("overloaded", 503, Node, "connection_limit_reached", "This node is full"),
             Self::RateLimited => Row("rate_limited", 429, Client, "http_request_denied", "Too many requests"),
-            Self::RequestTooLarge => Row("request_too_large", 413, Client, "http_request_error", "The request's body is too large"),
-            Self::ResponseTooLarge => Row("response_too_large", 502, Function, "http_response_header_section_size", "The response's header fields are too large"),
-            Self::SubrequestsExceeded => Row("subrequests_exceeded", 503, Function, "http_response_incomplete", "The function made too many requests"),
+            Self::RequestTooLarge => {
+                Row("request_too_large", 413, Client, "http_request_error", "The request's body is too large")
+            }
+            Self::ResponseTooLarge => Row(
+                "response_too_large",
+                502,
+                Function,
+                "http_response_header_section_size",
+                "The response's header fields are too large",
+            ),
+            Self::SubrequestsExceeded => Row(
+                "subrequests_exceeded",
+                503,
+                Function,
+                "http_response_incomplete",
+                "The function made too many requests",
+            ),
             Self::Suspended => Row("suspended", 503, Node, "destination_unavailable", "The app is suspended"),
             Self::TooEarly => Row("too_early", 425, Client, "http_request_denied", "Not in early data"),
-            Self::UpstreamBadResponse => Row("upstream_bad_response", 502, Upstream, "http_protocol_error", "The upstream's response is malformed"),
-            Self::UpstreamTimeout => Row("upstream_timeout", 504, Upstream, "http_response_timeout", "The upstream took too long"),
-            Self::UpstreamTls => Row("upstream_tls", 502, Upstream, "tls_protocol_error", "TLS with the upstream failed"),
-            Self::UpstreamUnreachable => Row("upstream_unreachable", 502, Upstream, "connection_refused", "The upstream cannot be reached"),
-            Self::WallTimeExceeded => Row("wall_time_exceeded", 504, Function, "http_response_timeout", "The function took too long"),
+            Self::UpstreamBadResponse => Row(
+                "upstream_bad_response",
+                502,
+                Upstream,
+                "http_protocol_error",
+                "The upstream's response is malformed",
+            ),
+            Self::UpstreamTimeout => {
+                Row("upstream_timeout", 504, Upstream, "http_response_timeout", "The upstream took too long")
+            }
+            Self::UpstreamTls => {
+                Row("upstream_tls", 502, Upstream, "tls_protocol_error", "TLS with the upstream failed")
+            }
+            Self::UpstreamUnreachable => {
+                Row("upstream_unreachable", 502, Upstream, "connection_refused", "The upstream cannot be reached")
+            }
+            Self::WallTimeExceeded => {
+                Row("wall_time_exceeded", 504, Function, "http_response_timeout", "The function took too long")
+            }
         }
     }
 
