@@ -1,5 +1,7 @@
 //! The tests of the whole: one binary, a file a topic. They start the real command, as its users do.
 
+#![expect(clippy::panic, clippy::print_stdout, reason = "a test fails by a panic, and says what it measured")]
+
 mod config;
 mod demo;
 mod drain;
@@ -8,6 +10,7 @@ mod hostile;
 mod kill;
 mod protocols;
 mod publish;
+mod service;
 mod tidy;
 mod trust;
 mod units;

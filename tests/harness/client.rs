@@ -56,9 +56,14 @@ impl Answer {
 impl Ask {
     /// `GET https://<host>:<port of the node><path>`.
     pub(crate) fn get(world: &World, node: &Node, protocol: Protocol, host: &str, path: &str) -> Self {
-        let url = format!("https://{host}:{}{path}", node.port);
+        Self::at(world, node.port, protocol, host, path)
+    }
+
+    /// `GET https://<host>:<port><path>`.
+    pub(crate) fn at(world: &World, port: u16, protocol: Protocol, host: &str, path: &str) -> Self {
+        let url = format!("https://{host}:{port}{path}");
         let ca = std::fs::read(world.ca()).expect("the CA");
-        Self::url(&url, protocol, Authorities::Pem(ca), SocketAddr::from(([127, 0, 0, 1], node.port)))
+        Self::url(&url, protocol, Authorities::Pem(ca), SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     /// `GET http://127.0.0.1:<port><path>` over HTTP/1.1.

@@ -144,12 +144,18 @@ impl World {
     /// Starts the node `id`, with more lines for its configuration, and waits until it listens.
     pub(crate) fn node_with(&self, id: &str, more: &str) -> Node {
         let (port, admin) = (free_port(), free_port());
-        let config = self.path(format!("{id}.toml"));
-        fs::write(&config, self.node_toml(id, port, admin, more)).expect("node.toml");
+        let config = self.configure(id, port, admin, more);
         let process = start_node(id, &config);
         let node = Node { id: id.to_owned(), port, admin, process, config };
         node.wait_until_up();
         node
+    }
+
+    /// Writes the configuration of the node `id`.
+    pub(crate) fn configure(&self, id: &str, port: u16, admin: u16, more: &str) -> PathBuf {
+        let config = self.path(format!("{id}.toml"));
+        fs::write(&config, self.node_toml(id, port, admin, more)).expect("node.toml");
+        config
     }
 
     /// Starts the node `id`.
