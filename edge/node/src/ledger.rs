@@ -1,5 +1,5 @@
 //! The ledger: what this node must never forget, in one embedded store with one durable commit per change
-//! (`docs/formats.md`, section 9). Beside it a witness of the last commit, so that an older copy is noticed, and the
+//! (`docs/formats.md`, section 6). Beside it a witness of the last commit, so that an older copy is noticed, and the
 //! `serving` file, so that the node answers even when the ledger is torn.
 //!
 //! It keeps exact bytes and floors and knows what they are called, not what they mean: that is `eyot_bundle::trust`.

@@ -166,13 +166,13 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         (self.trust, self.files, self.records) = (trust, files, state.apps.clone());
         self.ledger = Some(ledger);
         self.health(LedgerHealth::Ok);
-        self.count_aborts()?;
+        self.count_aborts();
         self.settle();
         Ok(())
     }
 
-    /// Takes up who took the process down since it was last counted.
-    fn count_aborts(&mut self) -> Result<(), LedgerError> {
+    /// Takes up who took the process down since it was last counted. A disk that takes no writes ends no start.
+    fn count_aborts(&mut self) {
         let notes = aborts::notes(&self.setup.state);
         let mut apps: BTreeMap<Name, Option<AppRecord>> = BTreeMap::new();
         for ((app, release), times) in &notes {
@@ -182,8 +182,12 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             tracing::error!(%app, release, times, "a release took the process down");
         }
         if let (false, Some(ledger)) = (apps.is_empty(), &mut self.ledger) {
-            ledger.commit(&Change { apps: apps.clone(), ..Change::default() })?;
+            let committed = ledger.commit(&Change { apps: apps.clone(), ..Change::default() });
             self.records.extend(apps.into_iter().filter_map(|(app, record)| Some((app, record?))));
+            if let Err(error) = committed {
+                tracing::error!(%error, "aborts were not noted; they are counted again at the next start");
+                return;
+            }
         }
         if !notes.is_empty()
             && let Err(error) = aborts::forget(&self.setup.state)
@@ -191,7 +195,6 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             // They would be counted twice, which sets aside too early, never too late.
             tracing::error!(%error, "the notes of aborts could not be forgotten");
         }
-        Ok(())
     }
 
     /// Goes on without a ledger: with what answers already, or at a start with what the `serving` file has.

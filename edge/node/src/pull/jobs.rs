@@ -170,6 +170,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             known: documents_of(&name, &self.files),
             node: self.setup.node.clone(),
             now,
+            clock: jiff::Timestamp::now(),
             expired: basis.expired.clone(),
             denied: Arc::clone(&basis.denied),
         };

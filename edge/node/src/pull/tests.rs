@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use eyot_bundle::control::State;
 use eyot_bundle::grant::GrantState;
+use eyot_bundle::release::Step;
 use eyot_bundle::sign::Key;
 
 use super::*;
@@ -283,6 +284,7 @@ async fn expired_metadata_stops_what_is_new_and_nothing_else() {
         known: crate::stage::prepare::documents_of(&name("shop"), &pull.files),
         node: name("fra-1"),
         now: pull.now(),
+        clock: Timestamp::now(),
         expired: expired.clone(),
         denied: Arc::default(),
     };
@@ -290,6 +292,23 @@ async fn expired_metadata_stops_what_is_new_and_nothing_else() {
     record.active = Some(1);
     let refused = pull.setup.stage.prepare(job(&record)).await.expect_err("new");
     assert_eq!((refused.0, refused.1.reason), (2, Reason::Expired));
+}
+
+#[tokio::test]
+async fn a_signed_time_that_runs_ahead_shortens_no_bake() {
+    let (mut world, mut node) = running().await;
+    let mut second = release("shop", 2);
+    let step = |percent_bp| Step { select: "*".to_owned(), percent_bp, bake_ms: 3_600_000 };
+    second.rollout.steps = vec![step(0), step(10_000)];
+    world.publish(&second);
+    node.round().await;
+    assert_eq!(node.answers(), "blog 1, shop 1", "the first step takes nobody in");
+    world.now += jiff::SignedDuration::from_hours(1000);
+    world.online();
+    node.pull().jobs.again(&name("shop"));
+    node.round().await;
+    assert!(node.pull().trust.time_floor() > Timestamp::now(), "it is believed");
+    assert_eq!(node.answers(), "blog 1, shop 1");
 }
 
 #[tokio::test]

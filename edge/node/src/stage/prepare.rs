@@ -31,6 +31,8 @@ pub struct Job {
     pub node: Name,
     /// The time: no earlier than any that was signed.
     pub now: Timestamp,
+    /// The time by this node's own clock. Bakes end by it alone: whoever signs times could skip them.
+    pub clock: Timestamp,
     /// The role that has expired, if one has on which something new would rest.
     pub expired: Option<String>,
     /// The digests that the operator denied.
@@ -85,7 +87,7 @@ impl<P: Parent> Work<'_, P> {
         let mut record = self.job.record.clone();
         record.min_release = record.min_release.max(release.min_release);
         let seen = record.see(newest, self.job.now);
-        let standing = cohort::runs(&release, &control, self.job.node.as_str(), seen, self.job.now).map_err(about)?;
+        let standing = cohort::runs(&release, &control, self.job.node.as_str(), seen, self.job.clock).map_err(about)?;
         let ready = self.allow_and_stage(&record, &release).await;
         let staged = ready.is_ok().then_some(newest);
         let runs = match standing.runs {

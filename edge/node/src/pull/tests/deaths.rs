@@ -28,6 +28,19 @@ async fn a_release_that_takes_the_process_down_twice_gives_way_to_the_one_before
     assert_eq!((node.answers().as_str(), node.refused("shop")), ("blog 1, shop 3", None));
 }
 
+#[tokio::test]
+async fn a_disk_that_takes_no_writes_keeps_no_node_from_starting_and_no_abort_from_counting() {
+    let (mut world, mut node) = running().await;
+    world.publish(&release("shop", 2));
+    node.round().await;
+    node.pull = None;
+    std::fs::write(node.folder.path().join("aborted"), "shop 2\nshop 2\n").expect("written");
+    std::fs::create_dir(node.folder.path().join("ledger.witness.part")).expect("it is in the witness' way");
+    node.start(&world);
+    assert_eq!(node.answers(), "blog 1, shop 1");
+    assert_eq!(node.status.facts().ledger.word(), "ok");
+}
+
 /// One round that is cut off after so many turns. Whether it came to its end.
 async fn cut(node: &mut Node, turns: usize) -> bool {
     let mut round = std::pin::pin!(node.round());
