@@ -59,6 +59,13 @@ impl Artefacts {
         replace(&mac_path(&path), mac.sign().as_ref())
     }
 
+    /// Removes one: what cannot be run is not to be found.
+    pub fn forget(&self, wasm: Digest) {
+        let path = self.path(wasm);
+        let _ = fs::remove_file(mac_path(&path));
+        let _ = fs::remove_file(path);
+    }
+
     /// The path and size of an artefact whose MAC holds. One that does not is removed.
     pub(crate) fn open(&self, wasm: Digest) -> Result<(PathBuf, u64), Error> {
         let path = self.path(wasm);
@@ -77,8 +84,7 @@ impl Artefacts {
             bytes += read as u64;
         }
         if aws_lc_rs::constant_time::verify_slices_are_equal(mac.sign().as_ref(), &expected).is_err() {
-            let _ = fs::remove_file(mac_path(&path));
-            let _ = fs::remove_file(&path);
+            self.forget(wasm);
             return Err(Error::Altered(wasm));
         }
         Ok((path, bytes))
@@ -135,5 +141,9 @@ mod tests {
         fs::write(artefacts.path(one), b"machine codE").expect("written");
         assert!(matches!(artefacts.open(one), Err(Error::Altered(_))), "one bit");
         assert!(!artefacts.has(one), "what was altered is removed");
+
+        artefacts.store(one, b"machine code").expect("stored");
+        artefacts.forget(one);
+        assert!(!artefacts.has(one) && matches!(artefacts.open(one), Err(Error::Missing(_))));
     }
 }

@@ -112,7 +112,25 @@ impl<P: Parent> Stage<P> {
     }
 
     async fn probe(&self, bundle: Bundle) -> Result<(), Refusal> {
-        self.runtime.warm(bundle.sha256).await.map_err(|error| Refusal::new(Reason::ProbeFailed, told(&error)))
+        let mut unproven = Unproven { runtime: &self.runtime, wasm: bundle.sha256, passed: false };
+        let probed = self.runtime.warm(bundle.sha256).await;
+        unproven.passed = probed.is_ok();
+        probed.map_err(|error| Refusal::new(Reason::ProbeFailed, told(&error)))
+    }
+}
+
+/// An artefact under its probe. One that is there has passed, so one that fails, or whose probe is given up, goes again.
+struct Unproven<'a> {
+    runtime: &'a Runtime,
+    wasm: Digest,
+    passed: bool,
+}
+
+impl Drop for Unproven<'_> {
+    fn drop(&mut self) {
+        if !self.passed {
+            self.runtime.artefacts().forget(self.wasm);
+        }
     }
 }
 
