@@ -115,6 +115,9 @@ impl fmt::Debug for Secret {
 /// # Errors
 /// When it can neither be read nor made.
 pub fn own_key(file: &Path) -> Result<[u8; 32], SecretError> {
+    if file.exists() {
+        return Secret(file.to_owned()).key();
+    }
     match make_key(file) {
         Ok(key) => Ok(key),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Secret(file.to_owned()).key(),
@@ -122,13 +125,21 @@ pub fn own_key(file: &Path) -> Result<[u8; 32], SecretError> {
     }
 }
 
+/// Makes it beside its place and puts it there whole, never over another: a crash must not leave a torn one.
 fn make_key(file: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no randomness"))?;
-    let mut open = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    open.write_all(&key)?;
-    open.sync_all()?;
-    Ok(key)
+    let mut aside = file.to_owned();
+    aside.as_mut_os_string().push(format!(".{}.part", uuid::Uuid::now_v7()));
+    let write = || {
+        let mut open = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+        open.write_all(&key)?;
+        open.sync_all()?;
+        fs::hard_link(&aside, file)
+    };
+    let made = write();
+    let _ = fs::remove_file(&aside);
+    made.map(|()| key)
 }
 
 #[cfg(test)]
@@ -156,6 +167,8 @@ mod tests {
         let file = folder.join("key");
         let key = own_key(&file).expect("made");
         assert_eq!(own_key(&file).expect("read"), key);
+        assert_eq!(make_key(&file).expect_err("there").kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 1, "nothing is left beside it");
         fs::write(&file, &key[..20]).expect("torn");
         assert!(own_key(&file).is_err());
         fs::remove_dir_all(&folder).expect("removed");
