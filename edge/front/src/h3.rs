@@ -137,6 +137,7 @@ async fn streams<A: Answer>(house: &Arc<House<A>>, quic: quinn::Connection, loca
     let limits = eyot_h3::Limits {
         header_bytes_max: settings.header_bytes_max,
         header_time_max: settings.header_timeout,
+        write_time_max: settings.send_idle,
         too_large: exchange::too_large,
         ..eyot_h3::Limits::default()
     };

@@ -14,6 +14,8 @@ pub struct Limits {
     pub header_bytes_max: usize,
     /// How long a request's head may take to come, from when its stream was opened.
     pub header_time_max: Duration,
+    /// How long a write of some 64 KiB may wait for the peer to take it; then the stream is reset.
+    pub write_time_max: Duration,
     /// How many frames of one message may carry nothing: unknown ones, empty DATA, interim responses.
     pub extra_frames_max: u32,
     /// How many bytes the unknown frames of one message may declare in all.
@@ -29,6 +31,7 @@ impl Default for Limits {
         Self {
             header_bytes_max: 64 << 10,
             header_time_max: Duration::from_secs(10),
+            write_time_max: Duration::from_secs(120),
             extra_frames_max: 64,
             extra_bytes_max: 64 << 10,
             resets_max: 100,

@@ -178,21 +178,25 @@ async fn a_client_that_pauses_inside_its_body_is_told_so() {
 async fn a_client_that_takes_nothing_loses_its_response() {
     let (sender, mut events) = mpsc::unbounded_channel();
     let settings = Settings { send_idle: std::time::Duration::from_millis(200), ..Settings::default() };
-    let front = Front::with(settings, move |_| {
+    let front = Front::with(settings, move |arrival: Arrival| {
         let guard = Dropped(sender.clone(), "dropped");
+        // Small pieces are written while the body is waited for, large ones while it is not.
+        let bytes = if arrival.request.uri().path() == "/small" { 1 << 10 } else { 64 << 10 };
         async move {
-            let endless = stream::unfold(guard, |guard| async {
+            let endless = stream::unfold(guard, move |guard| async move {
                 tokio::task::yield_now().await;
-                Some((Ok(Frame::data(Bytes::from(vec![7; 64 << 10]))), guard))
+                Some((Ok(Frame::data(Bytes::from(vec![7; bytes]))), guard))
             });
             Response::new(StreamBody::new(endless).boxed_unsync())
         }
     });
     for protocol in ALL {
-        let mut client = front.client(protocol).await;
-        let response = client.get("https://a.net/").await.expect("a response");
-        assert_eq!(events.recv().await, Some("dropped"), "{protocol:?}");
-        drop(response);
+        for path in ["/large", "/small"] {
+            let mut client = front.client(protocol).await;
+            let response = client.get(&format!("https://a.net{path}")).await.expect("a response");
+            assert_eq!(events.recv().await, Some("dropped"), "{protocol:?} {path}");
+            drop(response);
+        }
     }
     front.ended().await;
 }

@@ -10,6 +10,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame};
 use quinn::{SendStream, StoppedError, VarInt};
+use tokio::time::timeout;
 
 use super::recv::Incoming;
 use super::shared::{Shared, lock};
@@ -82,10 +83,20 @@ impl Outgoing {
         }
     }
 
-    /// Writes all, waiting for the peer to take it.
+    /// Writes all, waiting for the peer to take it, but not for ever: one that takes nothing has broken it off.
     pub(crate) async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), Error> {
+        let time_max = self.shared.limits.write_time_max;
         let Some(stream) = &mut self.stream else { return Err(Error::Stopped(self.code)) };
-        let result = stream.write_all_chunks(pieces).await;
+        let result = timeout(time_max, stream.write_all_chunks(pieces)).await;
+        let Ok(result) = result else {
+            self.code = Code::REQUEST_CANCELLED;
+            self.broken_off();
+            // Part of it may have been taken: nothing can follow that.
+            if let Some(mut stream) = self.stream.take() {
+                let _ = stream.reset(varint(self.code));
+            }
+            return Err(Error::Stopped(self.code));
+        };
         result.map_err(|error| self.lost(error))
     }
 
