@@ -120,7 +120,8 @@ impl<A: Answer> Exchanges<A> {
             parts.headers.insert(header::ALT_SVC, alt_svc.clone());
         }
         let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
-        let length = length(&mut parts.headers, body.size_hint().exact(), *method == Method::HEAD);
+        let unsent = *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
+        let length = length(&mut parts.headers, body.size_hint().exact(), unsent);
         if parts.status == StatusCode::NO_CONTENT {
             parts.headers.remove(header::CONTENT_LENGTH);
         }
@@ -145,14 +146,15 @@ const CONNECTION_ONLY: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// The one `Content-Length`: what the body itself knows, else what the head says, if that is one number. A response to
-/// `HEAD` keeps what its head says.
-fn length(headers: &mut HeaderMap, known: Option<u64>, head: bool) -> Option<u64> {
+/// The one `Content-Length`: what the body itself knows, else what the head says, if that is one number. Where the body
+/// is `unsent` (`HEAD`, 304) it is that of the body which would have been sent, so the head comes first, and a body that
+/// is not there knows nothing (RFC 9110, section 8.6).
+fn length(headers: &mut HeaderMap, known: Option<u64>, unsent: bool) -> Option<u64> {
     let mut said = headers.get_all(header::CONTENT_LENGTH).iter();
     let first = said.next().and_then(|value| value.to_str().ok());
     let digits = first.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
     let one = digits.and_then(|text| text.parse::<u64>().ok()).filter(|_| said.next().is_none());
-    let length = if head { one.or(known) } else { known.or(one) };
+    let length = if unsent { one.or(known.filter(|bytes| *bytes > 0)) } else { known.or(one) };
     match length {
         Some(bytes) => {
             headers.insert(header::CONTENT_LENGTH, bytes.into());
@@ -209,5 +211,32 @@ fn redirect(to: &str) -> Response<Body> {
             response
         }
         Err(_) => problem(&Fault::new(Code::BadRequest).because("no address to send it to")).map(body::full),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_that_of_the_body_which_is_or_would_have_been_sent() {
+        for (said, known, unsent, expect) in [
+            (&["5"][..], Some(3), false, Some(3)),
+            (&["5"], None, false, Some(5)),
+            (&["5", "6"], None, false, None),
+            (&[], Some(0), false, Some(0)),
+            (&["5"], Some(0), true, Some(5)),
+            (&[], Some(5), true, Some(5)),
+            (&[], Some(0), true, None),
+            (&["x"], Some(0), true, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in said {
+                headers.append(header::CONTENT_LENGTH, value.parse().expect("a value"));
+            }
+            let found = length(&mut headers, known, unsent);
+            let field = headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().expect("text").to_owned());
+            assert_eq!((found, field), (expect, expect.map(|bytes: u64| bytes.to_string())), "{said:?} {known:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
+use eyot_plan::forward;
 use http::header::{self, HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
@@ -132,9 +133,7 @@ pub(crate) fn only_trailers(trailers: &mut HeaderMap) {
     for name in &NEVER {
         trailers.remove(name);
     }
-    for name in ["alt-svc", "forwarded", "keep-alive", "proxy-connection", "x-forwarded-for", "x-request-id"] {
-        trailers.remove(name);
-    }
+    forward::trailers(trailers);
 }
 
 #[cfg(test)]
@@ -159,7 +158,9 @@ mod tests {
     async fn trailers_lose_what_belongs_into_the_head() {
         let (mut sender, channel) = Channel::<Bytes, std::io::Error>::new(4);
         let mut trailers = HeaderMap::new();
-        for name in ["content-length", "host", "x-sum", "authorization", "transfer-encoding"] {
+        let dropped = ["content-length", "host", "authorization", "transfer-encoding", "alt-svc", "x-request-id"];
+        let ours = ["eyot-release", "proxy-status", "cache-status", "cdn-loop", "via", "forwarded", "x-forwarded-host"];
+        for name in dropped.into_iter().chain(ours).chain(["x-sum"]) {
             trailers.insert(name, "1".parse().expect("a value"));
         }
         sender.send_trailers(trailers).await.expect("it is read");
