@@ -146,7 +146,10 @@ fn strip_connection(headers: &mut HeaderMap) -> Result<(), Fault> {
             if [header::HOST, header::CONTENT_LENGTH].contains(&name) {
                 return Err(bad("`Connection` names a field of the message"));
             }
-            named.push(name);
+            // The guard against loops is no option either (RFC 8586, section 2).
+            if name.as_str() != "cdn-loop" {
+                named.push(name);
+            }
         }
     }
     // `TE` is named by every client that sends it; what it asks of trailers is kept (RFC 9110, section 10.1.4).

@@ -50,6 +50,7 @@ fn a_good_request_comes_out_in_its_one_form() {
         ("1.1 GET /|host=a.b|connection=keep-alive, x-hop|keep-alive=5|x-hop=1|x-end=2", "GET https://a.b/|x-end=2"),
         ("1.1 GET /|host=a.b|connection=close|connection=x-hop,,|x-hop=1", "GET https://a.b/"),
         ("1.1 GET /|host=a.b|connection=TE|te=gzip, Trailers", "GET https://a.b/|te=trailers"),
+        ("1.1 GET /|host=a.b|connection=CDN-Loop|cdn-loop=x", "GET https://a.b/|cdn-loop=x"),
         ("1.1 GET /|host=a.b|te=gzip", "GET https://a.b/"),
         ("1.1 GET /|host=a.b|upgrade=h2c|http2-settings=AAA|connection=upgrade, http2-settings", "GET https://a.b/"),
         ("1.1 PUT /|host=a.b|expect=100-Continue", "PUT https://a.b/"),
