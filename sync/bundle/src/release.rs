@@ -1,4 +1,4 @@
-//! The release document: the publisher's signed, immutable statement of what an app is (`docs/formats.md`, section 5).
+//! The release document: the publisher's signed, immutable statement of what an app is (`docs/formats.md`, section 4).
 //!
 //! These types are the wire. Parsing alone does not make a release good: [`crate::verify`] checks it against its grant.
 

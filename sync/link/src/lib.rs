@@ -1,4 +1,4 @@
-//! The wire between node, relay, origin and command: its messages (`docs/formats.md`, section 7), the signatures of
+//! The wire between node, relay, origin and command: its messages (`docs/formats.md`, section 5), the signatures of
 //! publishers' requests (RFC 9421), and the client that speaks it over HTTP/3 with HTTP/2 as fallback.
 //!
 //! What it must never know: what a release means, who may do what, the request line. It moves signed bytes and leaves

@@ -1,4 +1,4 @@
-//! The messages that tell people how the fleet is and who did what (`docs/formats.md`, section 7).
+//! The messages that tell people how the fleet is and who did what (`docs/formats.md`, section 5).
 
 use std::collections::BTreeMap;
 

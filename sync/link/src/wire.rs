@@ -1,4 +1,4 @@
-//! The messages of the wire (`docs/formats.md`, section 7). They are JSON; all bytes inside are base64.
+//! The messages of the wire (`docs/formats.md`, section 5). They are JSON; all bytes inside are base64.
 //!
 //! A message is read leniently where a newer side may say more (watch lines, answers), strictly where it asks for
 //! something to be done.

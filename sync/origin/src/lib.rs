@@ -1,5 +1,5 @@
 //! The origin: it keeps releases and bundles, signs what is current, and tells nodes at once. It serves the wire of
-//! `docs/formats.md`, section 7.
+//! `docs/formats.md`, section 5.
 //!
 //! It is not trusted. What publishers and operators signed it checks with the same code as nodes, and what it signs
 //! itself (`timestamp`, `snapshot`, controls) can delay, pause or go back within what they signed, and nothing more.

@@ -1,4 +1,4 @@
-//! The wire (`docs/formats.md`, section 7): arrivals in, the catalog asked, responses out. Every request is from a
+//! The wire (`docs/formats.md`, section 5): arrivals in, the catalog asked, responses out. Every request is from a
 //! node, by its token, or from a publisher or operator, by a signature; there is nothing for anyone else.
 
 mod auth;
