@@ -141,6 +141,8 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match (&self.rest, self.length) {
+            // Over HTTP/1.1 a body of exact size has no room for trailers (RFC 9112, section 7.1.2).
+            (None, _) if self.here.iter().any(Frame::is_trailers) => SizeHint::default(),
             (None, _) => {
                 let bytes = self.here.iter().filter_map(Frame::data_ref).map(Bytes::len).sum::<usize>();
                 SizeHint::with_exact(bytes as u64)

@@ -47,6 +47,16 @@ async fn a_response_that_is_all_there_has_an_exact_size() {
 }
 
 #[tokio::test]
+async fn an_answer_with_trailers_has_no_exact_size_even_when_it_is_all_there() {
+    // With one, HTTP/1.1 would send a Content-Length and lose the trailers.
+    for _ in 0..50 {
+        let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("x-sum"), HeaderValue::from_static("42"))]);
+        let response = Ask::new("echo").body(pieces(1, 10, Some(trailers))).begin().await.expect("a response");
+        assert_eq!(http_body::Body::size_hint(response.body()).exact(), None);
+    }
+}
+
+#[tokio::test]
 async fn a_request_body_over_its_limit_is_refused_whether_it_was_announced_or_not() {
     let announced = Ask::new("echo").body(body::full(vec![0; 2000])).limits(|limits| limits.body_bytes = 1000);
     assert_eq!(end(announced.send().await), End::Instead(Code::RequestTooLarge));
