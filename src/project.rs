@@ -118,6 +118,10 @@ async fn run_build(name: &Name, command: &str, folder: &Path) -> anyhow::Result<
     let mut child = Command::new("/bin/sh")
         .args(["-c", &format!("exec 2>&1; {command}")])
         .current_dir(folder)
+        // `wasm` names its place below the function's folder, wherever cargo puts what else is built here.
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("CARGO_BUILD_TARGET_DIR")
+        .env_remove("CARGO_BUILD_TARGET")
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::piped())
         .kill_on_drop(true)
