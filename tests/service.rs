@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
 
 use crate::harness::app::App;
-use crate::harness::client::{Ask, PROTOCOLS, ask};
-use crate::harness::process::{PATIENCE, Process, free_port};
+use crate::harness::client::{Ask, PROTOCOLS, Protocol, ask};
+use crate::harness::process::{PATIENCE, Process, free_port, until};
 use crate::harness::tools::python;
 use crate::harness::world::World;
 
@@ -41,10 +41,14 @@ fn a_node_serves_on_the_sockets_it_inherits_and_tells_its_manager_how_it_is() {
 
     let inherited = std::fs::read_link(format!("/proc/{}/fd/3", process.id())).expect("the socket it was given");
     assert!(inherited.display().to_string().starts_with("socket:"), "{inherited:?}");
+    until("the release answers", || {
+        let answer = ask(Ask::at(&world, port, Protocol::H2, "shop.test", "/")).ok()?;
+        (answer.status == 200).then_some(())
+    });
     for protocol in PROTOCOLS {
         let answer = ask(Ask::at(&world, port, protocol, "shop.test", "/"))
             .unwrap_or_else(|error| panic!("{protocol:?}: {error}"));
-        assert!([200, 503].contains(&answer.status), "{protocol:?}: {}", answer.text());
+        assert_eq!((answer.status, answer.text().as_str()), (200, "here"), "{protocol:?}");
     }
     process.signal("TERM");
     told(&manager, "STOPPING=1");
