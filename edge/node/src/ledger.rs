@@ -150,19 +150,20 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forgets the ledger in `folder`, its witness, its key and the `serving` file: the operator starts this node's
-    /// trust anew. What was there is kept under another name for one more time.
+    /// Forgets the ledger in `folder`, its witness and its key, and makes a new one: the operator starts this node's trust
+    /// anew. What was there is kept under another name for one more time. The `serving` file is no floor, and stays.
     ///
     /// # Errors
-    /// If a file could not be moved.
-    pub fn reset(folder: &Path) -> io::Result<()> {
-        for name in [STORE, WITNESS, KEY, serving::NAME] {
+    /// If a file could not be moved, or no ledger be made.
+    pub fn reset(folder: &Path) -> Result<Self, LedgerError> {
+        for name in [STORE, WITNESS, KEY] {
             match std::fs::rename(folder.join(name), folder.join(format!("{name}.lost"))) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(write(error)),
                 _ => {}
             }
         }
-        durable::sync_folder(folder)
+        durable::sync_folder(folder).map_err(write)?;
+        Self::make(folder, &folder.join(STORE))
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! It owns trust, ledger and activation, and is never waited for by a request.
 
+mod anew;
 mod jobs;
 mod listen;
 pub mod parent;
@@ -168,6 +169,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         self.health(LedgerHealth::Ok);
         self.count_aborts();
         self.settle();
+        self.stand_in();
         Ok(())
     }
 
@@ -194,41 +196,6 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         {
             // They would be counted twice, which sets aside too early, never too late.
             tracing::error!(%error, "the notes of aborts could not be forgotten");
-        }
-    }
-
-    /// Goes on without a ledger: with what answers already, or at a start with what the `serving` file has.
-    fn lost(&mut self, why: String) {
-        tracing::error!(why, "floor_lost: nothing new is taken until the operator resets this node's trust");
-        self.ledger = None;
-        self.jobs.stop();
-        self.health(LedgerHealth::FloorLost(why));
-        if !self.records.is_empty() {
-            return;
-        }
-        let Some(Serving { apps, files, .. }) = serving::read(&self.setup.state) else { return };
-        let Ok(trust) = Trust::replay(&self.setup.root, metadata(&files)) else { return };
-        let record = |active| AppRecord { active: Some(active), ..AppRecord::default() };
-        self.records = apps.into_iter().map(|(app, active)| (app, record(active))).collect();
-        (self.trust, self.files) = (trust, files);
-        self.settle();
-    }
-
-    fn reset(&mut self) {
-        self.ledger = None;
-        self.jobs.stop();
-        let fresh = Ledger::reset(&self.setup.state).map_err(|error| error.to_string());
-        let fresh = fresh.and_then(|()| Ledger::open(&self.setup.state).map_err(|error| error.to_string()));
-        match (fresh, Trust::new(&self.setup.root)) {
-            (Ok((ledger, files)), Ok(trust)) => {
-                tracing::warn!("the operator reset this node's trust: it begins anew from the configured root");
-                (self.trust, self.files) = (trust, files);
-                self.records.clear();
-                self.ledger = Some(ledger);
-                self.health(LedgerHealth::Ok);
-            }
-            (Err(why), _) => self.lost(why),
-            (_, Err(refusal)) => self.lost(refusal.to_string()),
         }
     }
 
@@ -324,6 +291,8 @@ impl<P: Parent, A: Apps> Pull<P, A> {
                 Some(order) = self.orders.recv() => {
                     if matches!(order, Order::ResetTrust) {
                         self.reset();
+                        // An answer that is still on its way is about what was forgotten.
+                        reports = report::Reports::new();
                     }
                     poll_at = Instant::now();
                 }

@@ -137,7 +137,7 @@ fn a_ledger_without_its_witness_its_key_or_its_store_is_lost_until_it_is_reset()
         let (folder, ..) = killed();
         fs::remove_file(folder.path().join(gone)).expect("removed");
         assert!(matches!(Ledger::open(folder.path()), Err(LedgerError::Lost(_))), "{gone}");
-        Ledger::reset(folder.path()).expect("reset");
+        drop(Ledger::reset(folder.path()).expect("reset"));
         let (ledger, files) = Ledger::open(folder.path()).expect("a new one");
         assert!(files.is_empty() && ledger.state().commit == 1);
     }

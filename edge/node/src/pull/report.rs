@@ -90,7 +90,8 @@ impl<P: Parent, A: Apps> Pull<P, A> {
     /// put in place.
     pub(super) fn answered(&mut self, answer: Result<ReportAnswer, Error>) {
         match answer {
-            Ok(answer) if answer.seq > self.trust.seq() && self.ledger.is_some() => {
+            // Who has seen nothing yet, or was reset, has no old disk.
+            Ok(answer) if answer.seq > self.trust.seq() && self.trust.seq() > 0 && self.ledger.is_some() => {
                 let (theirs, ours) = (answer.seq, self.trust.seq());
                 self.lost(format!("a parent heard of seq {theirs} from this node, which is at {ours}: an old disk?"));
             }

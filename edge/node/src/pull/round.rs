@@ -133,10 +133,15 @@ impl<P: Parent, A: Apps> Pull<P, A> {
 
     /// The denied digests, as the document that is here has them.
     pub(super) fn take_denied(&mut self) {
-        let denied = self.files.get(DENIED).and_then(|bytes| serde_json::from_slice::<Denied>(bytes).ok());
-        let digests: BTreeSet<Digest> = denied.unwrap_or_default().digests.into_iter().collect();
+        let digests = denied_of(&self.files);
         if digests != *self.denied {
             self.denied = Arc::new(digests);
         }
     }
+}
+
+/// The digests that the document among `files` denies.
+pub(super) fn denied_of(files: &Files) -> BTreeSet<Digest> {
+    let denied = files.get(DENIED).and_then(|bytes| serde_json::from_slice::<Denied>(bytes).ok());
+    denied.unwrap_or_default().digests.into_iter().collect()
 }

@@ -1,5 +1,6 @@
 //! A node that pulls from a parent in memory: what it activates, what it refuses, and what is left after each.
 
+mod anew;
 mod deaths;
 mod world;
 
@@ -24,13 +25,15 @@ struct Node {
     seen: Arc<Seen>,
     status: Arc<Status>,
     telemetry: Arc<Telemetry>,
+    compiler: PathBuf,
 }
 
 impl Node {
     fn new(world: &World) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (seen, status) = (Arc::<Seen>::default(), Arc::<Status>::default());
-        let mut node = Self { folder, pull: None, seen, status, telemetry: Arc::new(Telemetry::new()) };
+        let (telemetry, compiler) = (Arc::new(Telemetry::new()), PathBuf::from("/nonexistent/compiler"));
+        let mut node = Self { folder, pull: None, seen, status, telemetry, compiler };
         node.start(world);
         node
     }
@@ -44,15 +47,14 @@ impl Node {
         let settings = eyot_guest::Settings {
             slots: 1,
             threads: 1,
-            memory_bytes_max: 1 << 20,
+            memory_bytes_max: 64 << 20,
             code_bytes_max: 1 << 20,
             queued_max: 1,
             queue_wait_ms: 1000,
             artefacts: state.join("compiled"),
             key: [7; 32],
         };
-        let program = PathBuf::from("/nonexistent/compiler");
-        let options = Options { program, processes: 1, memory_bytes: 1 << 30, cpu_ms: 1000 };
+        let options = Options { program: self.compiler.clone(), processes: 1, memory_bytes: 1 << 30, cpu_ms: 1000 };
         let stage = Stage::new(
             world.parent.clone(),
             Blobs::open(state).expect("blobs"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -91,9 +92,9 @@ impl Parent for Memory {
     }
 }
 
-/// A snapshot that only remembers: the release of each app, or how it stands.
+/// A snapshot that only remembers: the release of each app, or how it stands, and how often an app was put there.
 #[derive(Default)]
-pub(super) struct Seen(pub(super) Mutex<BTreeMap<Name, String>>);
+pub(super) struct Seen(pub(super) Mutex<BTreeMap<Name, String>>, pub(super) AtomicUsize);
 
 impl Apps for Seen {
     type Entry = u64;
@@ -109,6 +110,7 @@ impl Apps for Seen {
             Standing::Suspended => "suspended".to_owned(),
         };
         self.0.lock().expect("whole").insert(app.clone(), word);
+        self.1.fetch_add(1, Ordering::Relaxed);
     }
 
     fn remove(&self, app: &Name) {
@@ -133,6 +135,7 @@ pub(super) struct World {
     versions: BTreeMap<String, u64>,
     pins: BTreeMap<String, Pin>,
     pub(super) timestamp_hours: i64,
+    snapshot_hours: i64,
 }
 
 pub(super) fn grant(app: &str) -> Grant {
@@ -215,6 +218,7 @@ impl World {
             versions: BTreeMap::new(),
             pins: BTreeMap::new(),
             timestamp_hours: 24,
+            snapshot_hours: 160,
         };
         world.targets();
         world.role("fleet");
@@ -257,13 +261,35 @@ impl World {
     }
 
     pub(super) fn online(&mut self) {
-        let header = self.header("snapshot", 160);
+        let header = self.header("snapshot", self.snapshot_hours);
         let bytes = sign::snapshot(header, &self.pins, &[&self.keys["snapshot"]]).expect("signed");
         let pin = Pin::of(header.version, &bytes);
         self.shelf(|shelf| drop(shelf.metadata.insert(format!("{}.snapshot.json", header.version), bytes)));
         let header = self.header("timestamp", self.timestamp_hours);
         let bytes = sign::timestamp(header, self.now, pin, &[&self.keys["timestamp"]]).expect("signed");
         self.shelf(|shelf| drop(shelf.metadata.insert("timestamp.json".to_owned(), bytes)));
+    }
+
+    /// Signs `role` again as one that expired long ago.
+    pub(super) fn expire(&mut self, role: &str) {
+        let now = self.now;
+        let (long_ago, hours) = (now - SignedDuration::from_hours(5000), self.timestamp_hours);
+        match role {
+            "timestamp" => self.timestamp_hours = -1,
+            "snapshot" => {}
+            "targets" => {
+                self.now = long_ago;
+                self.targets();
+            }
+            role => {
+                self.now = long_ago;
+                self.role(role);
+            }
+        }
+        self.now = now;
+        self.snapshot_hours = if role == "snapshot" { -1 } else { 160 };
+        self.online();
+        (self.timestamp_hours, self.snapshot_hours) = (hours, 160);
     }
 
     fn list(&mut self, role: &str, path: String, bytes: Vec<u8>) {
