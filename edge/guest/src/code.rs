@@ -2,6 +2,7 @@
 //! bytes, and kept while in use.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -74,6 +75,16 @@ impl Codes {
         loaded
     }
 
+    /// The code of an artefact that is not kept: no call finds it.
+    pub(crate) async fn try_out(&self, artefact: PathBuf) -> Result<Arc<Code>, Error> {
+        let shelf = Arc::clone(&self.shelf);
+        blocking(move || {
+            let bytes = std::fs::metadata(&artefact).map_err(Error::file(&artefact))?.len();
+            shelf.link(&artefact, bytes)
+        })
+        .await
+    }
+
     /// Lets go of what was used longest ago until the rest fits; what is in use stays, `fresh` too, and a failed load goes.
     fn evict(&self, fresh: Digest) {
         let mut places = self.places();
@@ -108,16 +119,24 @@ impl Codes {
 
 impl Shelf {
     async fn load(self: Arc<Self>, wasm: Digest) -> Result<Arc<Code>, Error> {
-        let load = move || {
+        blocking(move || {
             let (path, bytes) = self.artefacts.open(wasm)?;
-            let refuse = |error: wasmtime::Error| Error::Compile(format!("{error:#}"));
-            let component = load::component(&self.engine, &path).map_err(refuse)?;
-            let pre = self.linker.instantiate_pre(&component).and_then(ProxyPre::new).map_err(refuse)?;
-            Ok(Arc::new(Code { pre, bytes }))
-        };
-        match tokio::task::spawn_blocking(load).await {
-            Ok(loaded) => loaded,
-            Err(error) => Err(Error::Engine(error.to_string())),
-        }
+            self.link(&path, bytes)
+        })
+        .await
+    }
+
+    fn link(&self, artefact: &Path, bytes: u64) -> Result<Arc<Code>, Error> {
+        let refuse = |error: wasmtime::Error| Error::Compile(format!("{error:#}"));
+        let component = load::component(&self.engine, artefact).map_err(refuse)?;
+        let pre = self.linker.instantiate_pre(&component).and_then(ProxyPre::new).map_err(refuse)?;
+        Ok(Arc::new(Code { pre, bytes }))
+    }
+}
+
+async fn blocking<T: Send + 'static>(load: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(load).await {
+        Ok(loaded) => loaded,
+        Err(error) => Err(Error::Engine(error.to_string())),
     }
 }

@@ -1,5 +1,6 @@
 //! The runtime: from a call to its response. What it holds ends with its last clone.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use eyot_bundle::digest::Digest;
@@ -17,7 +18,7 @@ use crate::answer::AbortOnDrop;
 use crate::artefacts::Artefacts;
 use crate::call::{Call, Meter};
 use crate::charged::Charged;
-use crate::code::Codes;
+use crate::code::{Code, Codes};
 use crate::doors::{Doors, Entering, Fetch, FetchTimeouts, Fetching, Limit, Log, LogStream};
 use crate::engine::{self, Ticker};
 use crate::flow::{self, Kind};
@@ -107,6 +108,17 @@ impl Runtime {
     /// Loads a function's code and instantiates it once, so that what cannot run is found before it is asked to.
     pub async fn warm(&self, wasm: Digest) -> Result<(), Error> {
         let code = self.0.codes.get(wasm).await?;
+        self.start(code, wasm).await
+    }
+
+    /// The same with an artefact of this component that is not kept yet: the file that the compiler wrote just now. What
+    /// fails here need never be found by a call.
+    pub async fn probe(&self, wasm: Digest, artefact: &Path) -> Result<(), Error> {
+        let code = self.0.codes.try_out(artefact.to_owned()).await?;
+        self.start(code, wasm).await
+    }
+
+    async fn start(&self, code: Arc<Code>, wasm: Digest) -> Result<(), Error> {
         let slot = self.0.slots.take().await.map_err(Error::Probe)?;
         let limits = Limits { cpu_us: PROBE_CPU_US, memory_bytes: self.0.memory_bytes_max, ..Limits::default() };
         let closed = Arc::new(Closed);

@@ -4,7 +4,7 @@
 pub mod prepare;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -70,8 +70,7 @@ impl<P: Parent> Stage<P> {
         let _alone = flight.lock().await;
         if !self.runtime.artefacts().has(bundle.sha256) {
             self.fetch(bundle).await?;
-            self.compile(bundle).await?;
-            return self.probe(bundle).await;
+            return self.compile(bundle).await;
         }
         if self.blobs.has(bundle.sha256, bundle.size) {
             return Ok(());
@@ -91,16 +90,16 @@ impl<P: Parent> Stage<P> {
         self.blobs.keep(sha256, size)
     }
 
+    /// Compiles a component and starts it once. The artefact is kept only then: one that is found has passed.
     async fn compile(&self, bundle: Bundle) -> Result<(), Refusal> {
-        // Not beside the artefact: nodes of one machine may share those.
-        let out = self.blobs.out(bundle.sha256);
+        // Not beside the artefacts: nodes of one machine may share those.
+        let out = Aside(self.blobs.out(bundle.sha256));
         let began = Instant::now();
-        let compiled = self.compilers.compile(&self.blobs.path(bundle.sha256), &out).await;
-        let stored = compiled.and_then(|()| self.seal(bundle.sha256, &out));
-        let _ = std::fs::remove_file(&out);
-        stored?;
+        self.compilers.compile(&self.blobs.path(bundle.sha256), &out.0).await?;
         self.telemetry.compiled(began.elapsed());
-        Ok(())
+        let probed = self.runtime.probe(bundle.sha256, &out.0).await;
+        probed.map_err(|error| Refusal::new(Reason::ProbeFailed, told(&error)))?;
+        self.seal(bundle.sha256, &out.0)
     }
 
     /// Takes what the compiler wrote in under this node's MAC.
@@ -110,27 +109,14 @@ impl<P: Parent> Stage<P> {
         let stored = self.runtime.artefacts().store(wasm, &artefact);
         stored.map_err(|error| failed(Reason::DiskFull)(told(&error)))
     }
-
-    async fn probe(&self, bundle: Bundle) -> Result<(), Refusal> {
-        let mut unproven = Unproven { runtime: &self.runtime, wasm: bundle.sha256, passed: false };
-        let probed = self.runtime.warm(bundle.sha256).await;
-        unproven.passed = probed.is_ok();
-        probed.map_err(|error| Refusal::new(Reason::ProbeFailed, told(&error)))
-    }
 }
 
-/// An artefact under its probe. One that is there has passed, so one that fails, or whose probe is given up, goes again.
-struct Unproven<'a> {
-    runtime: &'a Runtime,
-    wasm: Digest,
-    passed: bool,
-}
+/// A file that is gone when this is.
+struct Aside(PathBuf);
 
-impl Drop for Unproven<'_> {
+impl Drop for Aside {
     fn drop(&mut self) {
-        if !self.passed {
-            self.runtime.artefacts().forget(self.wasm);
-        }
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
