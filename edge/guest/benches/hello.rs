@@ -81,6 +81,7 @@ async fn call(runtime: &Runtime, function: &Arc<Function>, doors: &Doors, meter:
         doors: doors.clone(),
         meter: Arc::clone(meter),
         request_id: String::new(),
+        witness: Box::new(()),
         remaining: None,
     };
     let response = runtime.call(call).await.expect("an answer");

@@ -182,7 +182,17 @@ impl Account {
 
     /// It has ended. The first end counts.
     pub(crate) fn end(&self, how: Result<(), Fault>) {
-        self.story().ended.get_or_insert(how);
+        let mut story = self.story();
+        if let (None, Err(fault)) = (&story.ended, &how) {
+            self.meter.ended_in(fault);
+        }
+        story.ended.get_or_insert(how);
+    }
+
+    /// It is ended because nobody waits for it any longer: what it wrote is not whole, but that is no fault of a request.
+    pub(crate) fn cancel(&self) {
+        let cancelled = Fault::new(Code::NotReady).because("it was cancelled");
+        self.story().ended.get_or_insert(Err(cancelled));
     }
 
     /// Whether what it wrote can be trusted to be what it meant: it has neither failed nor is it about to be ended.

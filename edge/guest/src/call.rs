@@ -1,13 +1,14 @@
 //! One call of a function: what it is given, and what it spends.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
 use eyot_bundle::release::Limits;
 use eyot_plan::body::Body;
+use eyot_plan::fault::Fault;
 use http::Request;
 
 use crate::doors::Doors;
@@ -22,6 +23,8 @@ pub struct Call {
     pub doors: Doors,
     /// Where it says what it spends.
     pub meter: Arc<Meter>,
+    /// Dropped when the guest is gone and the meter is complete, or when it was not run at all.
+    pub witness: Box<dyn Send>,
     /// The request's id, for the log.
     pub request_id: String,
     /// What its caller has left, if another function's request brought it here.
@@ -63,13 +66,14 @@ pub struct Remaining {
     pub subrequests: u32,
 }
 
-/// What a call has spent so far. It is complete when the response's body has ended or was dropped and the guest is gone:
+/// What a call has spent so far, and how it ended. It is complete when the guest is gone, which [`Call::witness`] tells:
 /// what a guest spends after its answer still arrives here.
 #[derive(Debug, Default)]
 pub struct Meter {
     cpu_ns: AtomicU64,
     memory_bytes: AtomicU64,
     subrequests: AtomicU64,
+    fault: OnceLock<Fault>,
 }
 
 impl Meter {
@@ -86,6 +90,16 @@ impl Meter {
     /// Outbound requests.
     pub fn subrequests(&self) -> u64 {
         self.subrequests.load(Ordering::Relaxed)
+    }
+
+    /// The fault that the guest ended in, whether or not the response told it. None while it runs, when it ended well, and
+    /// when it was ended because nobody waited for it any longer.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.get()
+    }
+
+    pub(crate) fn ended_in(&self, fault: &Fault) {
+        let _ = self.fault.set(fault.clone());
     }
 
     pub(crate) fn add_cpu_ns(&self, ns: u64) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use eyot_plan::fault::{Code, Fault};
 use http::{Method, Response};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use crate::account::Account;
@@ -35,12 +35,19 @@ pub(crate) struct Charged {
     held_back: bool,
     /// Its place among the tasks of its thread.
     turn: Turn,
-    /// What it holds while it runs: its slot, its share.
-    _held: Held,
+    /// What it holds; let go when the guest is gone and charged, before the caller hears of it.
+    held: Option<Held>,
 }
 
-/// What a call holds while it runs; dropped last.
-pub(crate) type Held = (tokio::sync::OwnedSemaphorePermit, Box<dyn Send>);
+/// What a call holds while it runs. The slot goes last: when all are free, all is told.
+pub(crate) struct Held {
+    /// Who wants to know when it is gone.
+    pub(crate) _witness: Box<dyn Send>,
+    /// Its place in its app's share.
+    pub(crate) _share: Box<dyn Send>,
+    /// Its slot.
+    pub(crate) _slot: OwnedSemaphorePermit,
+}
 
 impl Charged {
     pub(crate) fn new(
@@ -60,16 +67,21 @@ impl Charged {
             timer: None,
             held_back: false,
             turn,
-            _held: held,
+            held: Some(held),
         }
     }
 
     /// Ends it: how is known before its store goes, and its going is charged.
     fn stop(&mut self, how: Result<(), Fault>) {
         self.account.end(how);
+        self.drop_guest();
+    }
+
+    fn drop_guest(&mut self) {
         if let Some(guest) = self.guest.take() {
             self.account.charge(|| drop(guest));
         }
+        self.held = None;
     }
 
     /// Gives the caller the head, or why there is none; if there is anything to say yet.
@@ -140,7 +152,7 @@ impl Future for Charged {
         let gave_way = this.account.take_gave_way();
         this.turn.ends(gave_way);
         if polled.is_ready() {
-            this.guest = None;
+            (this.guest, this.held) = (None, None);
         } else if let Some(fault) = this.account.is_cut().or_else(|| this.account.spent()) {
             this.stop(Err(fault));
         }
@@ -163,8 +175,12 @@ impl Future for Charged {
 impl Drop for Charged {
     fn drop(&mut self) {
         // The host panicked, or the caller has left, or the node is stopping: in no case was the answer whole.
-        let code = if std::thread::panicking() { Code::InternalError } else { Code::NotReady };
-        self.stop(Err(Fault::new(code).because("it was cancelled")));
+        if std::thread::panicking() {
+            self.account.end(Err(Fault::new(Code::InternalError).because("a panic")));
+        } else {
+            self.account.cancel();
+        }
+        self.drop_guest();
     }
 }
 

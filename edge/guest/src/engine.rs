@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use crate::settings::{Error, Settings};
+use crate::settings::{Error, SLOTS_MAX, Settings};
 
 /// Linear memories of one component.
 const MEMORIES_MAX: u32 = 2;
@@ -44,7 +44,10 @@ pub(crate) fn compiling() -> Result<Engine, Error> {
 
 /// The engine that runs, with a pool for `settings.slots` calls at once.
 pub(crate) fn running(settings: &Settings) -> Result<Engine, Error> {
-    let slots = settings.slots();
+    let slots = settings.slots;
+    if !(1..=SLOTS_MAX).contains(&slots) {
+        return Err(Error::Engine(format!("{slots} slots are outside 1 to {SLOTS_MAX}")));
+    }
     let memory_bytes_max = usize::try_from(settings.memory_bytes_max).unwrap_or(usize::MAX).clamp(64 << 10, 4 << 30);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)

@@ -9,6 +9,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::account::Account;
@@ -61,6 +62,19 @@ impl State {
     }
 }
 
+impl State {
+    /// Breaks off every body that the guest began and did not finish: what is left of one when its store goes would end
+    /// it as if it were whole. Of a response and of a request it sent alike.
+    fn break_off(&mut self) {
+        for left in self.table.iter_mut() {
+            if let Some(body) = left.downcast_mut::<HostOutgoingBody>() {
+                let (other, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
+                std::mem::replace(body, other).abort();
+            }
+        }
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
@@ -100,6 +114,7 @@ pub(crate) async fn run(code: Arc<Code>, state: State, request: Request<Flow>, a
         Ok(()) => Ok(()),
         Err(error) => blame::ended(&error, &account),
     };
+    store.data_mut().break_off();
     let late = || account.is_cut().or_else(|| account.spent_under_way());
     account.end(how.and_then(|()| late().map_or(Ok(()), Err)));
     drop(store);

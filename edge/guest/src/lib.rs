@@ -34,4 +34,4 @@ pub mod compile;
 pub use call::{Call, Function, Meter, Remaining};
 pub use doors::{Doors, Entering, Fetch, FetchTimeouts, Fetching, Limit, Log, LogStream};
 pub use runtime::Runtime;
-pub use settings::{Error, Settings};
+pub use settings::{Error, SLOTS_MAX, Settings};

@@ -17,7 +17,7 @@ use crate::account::Account;
 use crate::answer::AbortOnDrop;
 use crate::artefacts::Artefacts;
 use crate::call::{Call, Meter};
-use crate::charged::Charged;
+use crate::charged::{Charged, Held};
 use crate::code::{Code, Codes};
 use crate::doors::{Doors, Entering, Fetch, FetchTimeouts, Fetching, Limit, Log, LogStream};
 use crate::engine::{self, Ticker};
@@ -58,7 +58,7 @@ impl Runtime {
 
     fn build(settings: Settings, threads: Option<Threads>) -> Result<Self, Error> {
         let engine = engine::running(&settings)?;
-        let slots = Slots::new(settings.slots(), settings.queued_max, settings.queue_wait_ms);
+        let slots = Slots::new(settings.slots, settings.queued_max, settings.queue_wait_ms);
         let artefacts = Artefacts::new(settings.artefacts, &settings.key)?;
         let ticker = Ticker::start(&engine)?;
         Ok(Self(Arc::new(Inner {
@@ -97,7 +97,8 @@ impl Runtime {
         };
         let (caller, answer) = oneshot::channel();
         let (handle, turn) = self.place(wasm);
-        let charged = Charged::new(guest, Arc::clone(&account), method, caller, turn, (slot, share));
+        let held = Held { _witness: call.witness, _share: share, _slot: slot };
+        let charged = Charged::new(guest, Arc::clone(&account), method, caller, turn, held);
         let guest = AbortOnDrop::new(handle.spawn(charged).abort_handle());
         match answer.await {
             Ok(delivery) => delivery.map(|response| response.map(|body| body.hold(guest).boxed_unsync())),
@@ -131,7 +132,7 @@ impl Runtime {
         };
         let (caller, answer) = oneshot::channel();
         let (handle, turn) = self.place(wasm);
-        let held = (slot, Box::new(()) as Box<dyn Send>);
+        let held = Held { _witness: Box::new(()), _share: Box::new(()), _slot: slot };
         let charged = Charged::new(guest, Arc::clone(&account), http::Method::GET, caller, turn, held);
         let guest = AbortOnDrop::new(handle.spawn(charged).abort_handle());
         let answered = answer.await;
@@ -146,6 +147,11 @@ impl Runtime {
     /// The artefacts it loads from.
     pub fn artefacts(&self) -> &Artefacts {
         self.0.codes.artefacts()
+    }
+
+    /// Resolves when no call runs: all is spent, and every witness knows. Calls that come meanwhile wait for it.
+    pub async fn idle(&self) {
+        self.0.slots.idle().await;
     }
 
     /// Slots that are free.

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use eyot_bundle::digest::Digest;
 use eyot_plan::fault::Fault;
 
+/// More slots than these would not fit into the address space.
+pub const SLOTS_MAX: u32 = 8192;
+
 /// What the runtime is given. Ceilings for all apps together.
 #[derive(Clone)]
 pub struct Settings {
-    /// How many calls run at once; 1 to 8192.
+    /// How many calls run at once: 1 to [`SLOTS_MAX`].
     pub slots: u32,
     /// How many guest threads; 0: one for each core.
     pub threads: usize,
@@ -25,16 +28,6 @@ pub struct Settings {
     pub artefacts: PathBuf,
     /// The key of their MACs; it never leaves the node.
     pub key: [u8; 32],
-}
-
-/// More slots than these would not fit into the address space.
-const SLOTS_MAX: u32 = 8192;
-
-impl Settings {
-    /// The slots there can be.
-    pub(crate) fn slots(&self) -> u32 {
-        self.slots.clamp(1, SLOTS_MAX)
-    }
 }
 
 impl fmt::Debug for Settings {

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The slots of a node; as many as the pool of instances has.
 pub(crate) struct Slots {
     free: Arc<Semaphore>,
+    all: u32,
     queued: AtomicUsize,
     queued_max: usize,
     wait: Duration,
@@ -18,7 +19,7 @@ pub(crate) struct Slots {
 impl Slots {
     pub(crate) fn new(slots: u32, queued_max: usize, wait_ms: u64) -> Self {
         let free = Arc::new(Semaphore::new(usize::try_from(slots).unwrap_or(Semaphore::MAX_PERMITS)));
-        Self { free, queued: AtomicUsize::new(0), queued_max, wait: Duration::from_millis(wait_ms) }
+        Self { free, all: slots, queued: AtomicUsize::new(0), queued_max, wait: Duration::from_millis(wait_ms) }
     }
 
     /// A slot; waits briefly if none is free.
@@ -32,6 +33,11 @@ impl Slots {
             Ok(Ok(slot)) => Ok(slot),
             _ => Err(Fault::new(Code::Overloaded).because("no slot came free in time")),
         }
+    }
+
+    /// Resolves when all are free.
+    pub(crate) async fn idle(&self) {
+        let _all = self.free.acquire_many(self.all).await;
     }
 
     /// How many are free.

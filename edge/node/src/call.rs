@@ -28,11 +28,13 @@ pub(crate) async fn call(
 ) -> Result<Response<Body>, Fault> {
     forward::request_out(request.headers_mut(), &asked.facts(&node.config.node.fleet));
     let door = Arc::new(Door::new(node, entry, function, asked));
+    let (meter, witness) = record.call(function);
     let call = Call {
         function: Arc::clone(&function.guest),
         request,
         doors: Doors { fetch: door.clone(), log: door, share: entry.limit.clone() },
-        meter: record.call(function),
+        meter,
+        witness: Box::new(witness),
         request_id: asked.id.clone(),
         remaining: None,
     };

@@ -135,7 +135,7 @@ pub struct Limits {
 /// How functions run.
 #[derive(Clone, Debug)]
 pub struct Functions {
-    /// Calls at once.
+    /// Calls at once; no more than the host of functions can hold.
     pub slots: u32,
     /// Guest threads; 0: one a core.
     pub threads: usize,

@@ -4,12 +4,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use eyot_fetch::{Fetch, Options, Resolver};
 use eyot_front::{Certificates, Counts};
 use eyot_guest::Runtime;
+use tokio::time::Instant;
 
 use crate::access;
 use crate::activate::aborts;
@@ -137,12 +138,19 @@ pub async fn run(
     };
     let _admin = Admin::start(sockets.admin, admin)?;
     ready(running);
-    let drains = Arc::clone(&node);
+    let (drains, drain) = (Arc::clone(&node), settings.drain);
+    let (ends, runtime) = (Arc::<OnceLock<Instant>>::default(), node.runtime.clone());
+    let until = Arc::clone(&ends);
     let shutdown = async move {
         shutdown.await;
+        let _ = until.set(Instant::now() + drain);
         drains.ready.drain(true);
     };
     let served = eyot_front::run(sockets.front, certificates, settings, node, shutdown).await;
+    // What functions still do after their answers they may do, too; what is left of that then ends with the runtime.
+    if let Some(ends) = ends.get() {
+        let _ = tokio::time::timeout_at(*ends, runtime.idle()).await;
+    }
     // Activations go on to the last request; only then may the ledger be left.
     drop(pull);
     Ok(served?)

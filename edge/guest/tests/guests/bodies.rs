@@ -123,3 +123,41 @@ async fn what_a_guest_does_after_its_answer_it_does_within_the_same_budget() {
     share.settled().await;
     assert!((20_000..60_000).contains(&meter.cpu_us()), "{} us", meter.cpu_us());
 }
+
+#[tokio::test]
+async fn whoever_holds_a_witness_knows_that_a_call_is_over_and_how_whatever_its_client_did() {
+    /// What the client does: waits for all of it, for the head, or not even for that.
+    #[derive(Clone, Copy, Debug)]
+    enum Client {
+        Waits,
+        LeavesAfterHead,
+        LeavesAtOnce,
+    }
+    let cut = Some(Code::CpuBudgetExceeded);
+    for (guest, path, client, least_us, fault) in [
+        ("hello", "/", Client::Waits, 1, None),
+        ("after", "/", Client::Waits, 1, None),
+        ("after", "/spin", Client::Waits, 20_000, cut),
+        ("spin", "/", Client::Waits, 20_000, cut),
+        ("half-then-trap", "/later", Client::Waits, 1, Some(Code::FunctionTrapped)),
+        ("slow-body", "/", Client::LeavesAfterHead, 1, None),
+        ("sleep", "/", Client::LeavesAtOnce, 1, None),
+    ] {
+        let (witness, over) = tokio::sync::oneshot::channel::<()>();
+        let ask = Ask::new(guest).path(path).limits(|limits| limits.cpu_us = 20_000).witness(witness);
+        let (meter, share) = (Arc::clone(&ask.meter), Arc::clone(&ask.share));
+        match client {
+            Client::Waits => drop(ask.send().await),
+            Client::LeavesAfterHead => drop(ask.begin().await.expect("a head")),
+            Client::LeavesAtOnce => {
+                let left = tokio::time::timeout(std::time::Duration::from_millis(50), ask.begin()).await;
+                assert!(left.is_err(), "it still slept");
+            }
+        }
+        over.await.expect_err("nothing is sent, it is dropped");
+        let charged = share.cpu_us.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(meter.cpu_us() >= least_us, "{guest} {path} {client:?}: {} us", meter.cpu_us());
+        assert_eq!(meter.cpu_us(), charged, "{guest} {path} {client:?}: all of it is in the meter by then");
+        assert_eq!(meter.fault().map(|fault| fault.code), fault, "{guest} {path} {client:?}");
+    }
+}

@@ -154,7 +154,7 @@ impl Fetch for Out {
 /// A call in a line: `Ask::new("spin").limits(|limits| limits.cpu_us = 20_000).send().await`.
 pub(crate) struct Ask {
     runtime: Runtime,
-    name: String,
+    code: Digest,
     request: Request<Body>,
     limits: Limits,
     env: Vec<(String, String)>,
@@ -163,6 +163,7 @@ pub(crate) struct Ask {
     pub(crate) share: Arc<Share>,
     pub(crate) log: Arc<Lines>,
     fetch: Arc<dyn Fetch>,
+    witness: Box<dyn Send>,
 }
 
 impl Ask {
@@ -171,13 +172,18 @@ impl Ask {
     }
 
     pub(crate) fn on(runtime: &Runtime, name: &str) -> Self {
+        Self { runtime: runtime.clone(), ..Self::of(code(name)) }
+    }
+
+    /// A call of the function with this code.
+    pub(crate) fn of(code: Digest) -> Self {
         let mut request = Request::new(body::empty());
         *request.uri_mut() = "https://app.example/".parse().expect("a URI");
         // The machine of the tests may be slow and shared: only what a test is about is tight.
         let limits = Limits { cpu_us: 2_000_000, wall_ms: 60_000, ..Limits::default() };
         Self {
-            runtime: runtime.clone(),
-            name: name.to_owned(),
+            runtime: runtime().clone(),
+            code,
             request,
             limits,
             env: Vec::new(),
@@ -186,6 +192,7 @@ impl Ask {
             share: Arc::default(),
             log: Arc::default(),
             fetch: Out::text("fetched"),
+            witness: Box::new(()),
         }
     }
 
@@ -235,13 +242,18 @@ impl Ask {
         self
     }
 
+    pub(crate) fn witness(mut self, witness: impl Send + 'static) -> Self {
+        self.witness = Box::new(witness);
+        self
+    }
+
     /// The call, and the runtime for it.
     fn call(self) -> (Runtime, Call) {
         let function = Function {
             app: "app".parse().expect("a name"),
             name: "function".parse().expect("a name"),
             release: 1,
-            code: code(&self.name),
+            code: self.code,
             limits: self.limits,
             env: self.env,
         };
@@ -252,6 +264,7 @@ impl Ask {
             doors,
             meter: self.meter,
             request_id: "id".to_owned(),
+            witness: self.witness,
             remaining: self.remaining,
         };
         (self.runtime, call)

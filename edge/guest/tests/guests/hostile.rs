@@ -24,11 +24,22 @@ const TABLE: &[Row] = &[
     ("answer-twice", "/", &[], |_| {}, End::Instead(Code::FunctionTrapped)),
     ("half-then-trap", "/", &[], |_| {}, End::Instead(Code::FunctionTrapped)),
     ("half-then-trap", "/later", &[], |_| {}, End::Broken(Code::FunctionTrapped)),
+    ("leak", "/", &[], |_| {}, End::Instead(Code::FunctionTrapped)),
+    ("leak", "/later", &[], |_| {}, End::Broken(Code::FunctionTrapped)),
+    ("leak", "/length", &[], |_| {}, End::Instead(Code::FunctionTrapped)),
     ("endless-body", "/", &[], |limits| limits.cpu_us = 20_000, End::Broken(Code::CpuBudgetExceeded)),
     ("slow-body", "/", &[], |limits| limits.idle_ms = 50, End::Broken(Code::WallTimeExceeded)),
     ("endless-headers", "/", &[], |_| {}, End::Instead(Code::ResponseTooLarge)),
     ("endless-headers", "/some", &[], |limits| limits.header_bytes = 32 << 10, End::Instead(Code::ResponseTooLarge)),
     ("endless-headers", "/some", &[], |_| {}, End::Good(200)),
+    ("endless-headers", "/some/trailers", &[], |it| it.header_bytes = 32 << 10, End::Instead(Code::ResponseTooLarge)),
+    ("endless-headers", "/some/trailers", &[], |_| {}, End::Good(200)),
+    ("host-calls", "/handles?4000", &[], |_| {}, End::Good(200)),
+    ("host-calls", "/handles?4096", &[], |_| {}, End::Instead(Code::FunctionTrapped)),
+    ("host-calls", "/random?65536", &[], |_| {}, End::Good(200)),
+    ("host-calls", "/random?65537", &[], |_| {}, End::Instead(Code::FunctionTrapped)),
+    ("host-calls", "/give?4194000", &[], |_| {}, End::Good(200)),
+    ("host-calls", "/give?4194400", &[], |_| {}, End::Instead(Code::FunctionTrapped)),
     ("many-fetches", "/", &[("TARGET", "a.example")], |_| {}, End::Instead(Code::SubrequestsExceeded)),
     ("many-fetches", "/kind", &[("TARGET", "a.example")], |_| {}, End::Good(200)),
     ("sleep", "/", &[], |limits| limits.wall_ms = 50, End::Instead(Code::WallTimeExceeded)),
@@ -80,10 +91,4 @@ async fn hundreds_of_hostile_calls_at_once_end_and_leave_nothing_behind() {
         let text = format!("{answered:?}");
         assert!(!matches!(end(answered), End::Good(_)), "{text}");
     }
-}
-
-#[tokio::test]
-async fn a_component_that_asks_for_more_tables_than_allowed_is_refused_before_it_runs() {
-    let refused = crate::harness::runtime().warm(crate::harness::code("many-tables")).await;
-    assert!(refused.is_err());
 }

@@ -7,6 +7,7 @@ mod harness;
 
 mod account;
 mod bodies;
+mod bounds;
 mod doors;
 mod examples;
 mod hostile;

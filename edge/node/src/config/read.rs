@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use eyot_bundle::grant::PrivateNet;
 use eyot_bundle::name::Name;
 use eyot_bundle::text::{self, Blank, Problems, Table};
+use eyot_guest::SLOTS_MAX;
 
 use super::secret::Secret;
 use super::{
@@ -106,7 +107,7 @@ impl Place<'_> {
 
     fn functions(&self, table: &mut Table<'_>) -> Functions {
         Functions {
-            slots: table.integer("slots").within(1, 100_000).or(2048),
+            slots: table.integer("slots").within(1, SLOTS_MAX).or(2048),
             threads: table.integer("threads").within(0, 1024).or(0),
             memory_bytes_max: table.size_bytes("memory").within(64 << 20, 1 << 44).optional(),
             code_bytes_max: table.size_bytes("code").within(16 << 20, 1 << 40).or(512 << 20),

@@ -1,12 +1,25 @@
-//! Answers, then works on: waits and says so, or on `/spin` counts without end.
+//! Answers, then works on: waits and says so, on `/spin` counts without end, on `/ask` asks `$TARGET` and waits for that.
+
+use wasip2::http::outgoing_handler::handle;
+use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
 
 guests::guest!(|request, out| {
-    let spin = guests::path(&request).starts_with("/spin");
+    let path = guests::path(&request);
     guests::answer(out, 200, &[], b"answered\n");
+    if path.starts_with("/ask") {
+        return ask(&std::env::var("TARGET").expect("TARGET"));
+    }
     guests::sleep_ms(20);
     println!("said after the answer");
     let mut count = 0_u64;
-    while spin {
+    while path.starts_with("/spin") {
         count = std::hint::black_box(count.wrapping_add(1));
     }
 });
+
+fn ask(authority: &str) {
+    let request = OutgoingRequest::new(Fields::new());
+    request.set_scheme(Some(&Scheme::Http)).expect("a scheme");
+    request.set_authority(Some(authority)).expect("an authority");
+    handle(request, None).expect("a request of this guest").subscribe().block();
+}

@@ -1,0 +1,224 @@
+//! What is told of one request: the labels, counts and times of its metrics and of its line in the access log.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use eyot_guest::Meter;
+use eyot_plan::arrival::{Arrival, Protocol};
+use eyot_plan::fault::{Code, Fault, Side};
+use http::{HeaderValue, Method, StatusCode, Uri};
+
+use crate::access::{Line, Log};
+use crate::entry::{Entry, Function, Route, Target};
+use crate::telemetry::{CallEnd, RequestEnd, Telemetry, Text};
+
+/// The status of a request whose client left before there was one.
+const CLIENT_LEFT: u16 = 499;
+/// Bytes that the log line of a fault is counted as.
+const FAULT_LINE_BYTES: usize = 256;
+
+/// What is told of one request.
+pub(crate) struct Story {
+    telemetry: Arc<Telemetry>,
+    access: Arc<Log>,
+    /// Our id of the request.
+    pub(crate) id: String,
+    at: SystemTime,
+    began: Instant,
+    protocol: Protocol,
+    client: std::net::IpAddr,
+    method: Method,
+    uri: Uri,
+    app: Text,
+    /// What answers.
+    pub(super) entry: Option<Arc<Entry>>,
+    route: Text,
+    target: Text,
+    status: u16,
+    fault: Option<Code>,
+    /// The functions that were called, with what they spent: the target, and the fallback when it was one too.
+    calls: Vec<(Arc<Function>, Arc<Meter>)>,
+    /// How many of them had been called when a fault was last met: how those ended is known.
+    calls_told: usize,
+    /// From the head's arrival to the last byte; known when the client has that.
+    wall: Duration,
+    /// Bytes of the request's body so far.
+    pub(crate) in_bytes: Arc<AtomicU64>,
+    /// Bytes of the response's body so far.
+    pub(super) out_bytes: u64,
+    /// The methods that would have been taken, for `Allow`.
+    pub(crate) allow: Option<HeaderValue>,
+}
+
+impl Story {
+    pub(super) fn begin(telemetry: &Arc<Telemetry>, access: &Arc<Log>, arrival: &Arrival) -> Self {
+        Self {
+            telemetry: Arc::clone(telemetry),
+            access: Arc::clone(access),
+            id: uuid::Uuid::now_v7().to_string(),
+            at: arrival.at,
+            began: Instant::now(),
+            protocol: arrival.protocol,
+            client: arrival.client.ip(),
+            method: arrival.request.method().clone(),
+            uri: arrival.request.uri().clone(),
+            app: Text::const_str(""),
+            entry: None,
+            route: Text::const_str(""),
+            target: Text::const_str(""),
+            status: CLIENT_LEFT,
+            fault: None,
+            calls: Vec::new(),
+            calls_told: 0,
+            wall: Duration::ZERO,
+            in_bytes: Arc::default(),
+            out_bytes: 0,
+            allow: None,
+        }
+    }
+
+    /// The host belongs to this app, which has nothing to answer with.
+    pub(crate) fn app(&mut self, app: Text) {
+        self.app = app;
+    }
+
+    /// This entry answers.
+    pub(crate) fn entry(&mut self, entry: &Arc<Entry>) {
+        self.app = entry.label.clone();
+        self.entry = Some(Arc::clone(entry));
+    }
+
+    /// By this route.
+    pub(crate) fn route(&mut self, route: &Route) {
+        self.route = route.id.clone();
+    }
+
+    /// By this target; called again for a fallback.
+    pub(crate) fn target(&mut self, target: &Target) {
+        self.target = target.label.clone();
+    }
+
+    /// A function is called, which says in what is given back what it spends.
+    pub(super) fn called(&mut self, function: &Arc<Function>) -> Arc<Meter> {
+        let meter = Arc::<Meter>::default();
+        self.calls.push((Arc::clone(function), Arc::clone(&meter)));
+        meter
+    }
+
+    /// The request met a fault.
+    pub(crate) fn fault(&mut self, fault: &Fault) {
+        self.fault = Some(fault.code);
+        self.calls_told = self.calls.len();
+        self.telemetry.fault(&self.app, &self.route, fault.code);
+        let within = |entry: &Arc<Entry>| entry.share.log(FAULT_LINE_BYTES);
+        if fault.code.side() != Side::Client && self.entry.as_ref().is_some_and(within) {
+            tracing::info!(
+                id = self.id,
+                app = &*self.app,
+                route = &*self.route,
+                target = &*self.target,
+                code = fault.code.name(),
+                cause = fault.cause.as_deref().unwrap_or_default(),
+                "a fault"
+            );
+        }
+    }
+
+    /// The head of this status is sent.
+    pub(crate) fn head(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+
+    /// The release that answers, as `shop/417`.
+    pub(crate) fn release(&self) -> Option<String> {
+        self.entry.as_ref().map(|entry| format!("{}/{}", entry.app, entry.release))
+    }
+
+    /// What all functions have spent so far, in microseconds of CPU; none if none was called.
+    pub(crate) fn cpu_us(&self) -> Option<u64> {
+        (!self.calls.is_empty()).then(|| self.calls.iter().map(|(_, meter)| meter.cpu_us()).sum())
+    }
+
+    /// The response has ended, or the client has left.
+    pub(super) fn told(mut self) -> Self {
+        self.wall = self.began.elapsed();
+        self
+    }
+
+    /// A function that failed after its answer, or when its client had left, has told nobody yet.
+    fn late_fault(&mut self) {
+        let untold = self.calls[self.calls_told..].last().and_then(|(_, meter)| meter.fault().cloned());
+        if let Some(fault) = untold {
+            self.fault(&fault);
+        }
+    }
+
+    fn write(mut self) {
+        self.late_fault();
+        let in_bytes = self.in_bytes.load(Ordering::Relaxed);
+        for (function, meter) in &self.calls {
+            self.telemetry.call(CallEnd {
+                app: self.app.clone(),
+                function: function.label.clone(),
+                release: self.entry.as_ref().map_or(Text::const_str(""), |entry| entry.release_label.clone()),
+                cpu_us: meter.cpu_us(),
+                memory_bytes: meter.memory_bytes(),
+                subrequests: meter.subrequests(),
+            });
+        }
+        if self.access.is_on() {
+            let meters = || self.calls.iter().map(|(_, meter)| meter);
+            self.access.line(&Line {
+                at: jiff::Timestamp::try_from(self.at).unwrap_or_default(),
+                id: &self.id,
+                app: &self.app,
+                release: self.entry.as_ref().map(|entry| entry.release),
+                route: &self.route,
+                target: &self.target,
+                protocol: self.protocol.label(),
+                client: self.client,
+                method: self.method.as_str(),
+                host: self.uri.host().unwrap_or_default(),
+                path: self.uri.path(),
+                status: self.status,
+                fault: self.fault.map(Code::name),
+                wall_us: u64::try_from(self.wall.as_micros()).unwrap_or(u64::MAX),
+                cpu_us: self.cpu_us().unwrap_or(0),
+                memory_bytes: meters().map(|meter| meter.memory_bytes()).max().unwrap_or(0),
+                subrequests: meters().map(|meter| meter.subrequests()).sum(),
+                in_bytes,
+                out_bytes: self.out_bytes,
+            });
+        }
+        self.telemetry.request(RequestEnd {
+            app: self.app.clone(),
+            route: self.route.clone(),
+            target: self.target.clone(),
+            protocol: self.protocol,
+            status: self.status,
+            wall: self.wall,
+            in_bytes,
+            out_bytes: self.out_bytes,
+        });
+    }
+}
+
+/// A story that is told when the last that has a part in it lets go: the response, and each function that was called.
+#[derive(Default)]
+pub(super) struct Last(OnceLock<Story>);
+
+impl Last {
+    /// The response has had its part.
+    pub(super) fn tell(&self, story: Story) {
+        let _ = self.0.set(story);
+    }
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Some(story) = self.0.take() {
+            story.write();
+        }
+    }
+}
