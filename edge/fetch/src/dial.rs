@@ -3,6 +3,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use eyot_plan::address;
@@ -29,7 +30,7 @@ const ATTEMPTS_MAX: usize = 6;
 /// What dialling needs: the resolver, the trusted authorities, the node's own addresses.
 pub struct Out {
     names: Names,
-    own: Vec<SocketAddr>,
+    own: RwLock<Arc<[SocketAddr]>>,
     tls: Tls,
 }
 
@@ -39,7 +40,16 @@ impl Out {
     /// # Errors
     /// An unreadable resolver configuration or a bad `ca`.
     pub fn new(resolver: &Resolver, own: Vec<SocketAddr>, ca: Option<&str>) -> Result<Self, Error> {
-        Ok(Self { names: Names::new(resolver)?, own, tls: Tls::new(ca)? })
+        Ok(Self { names: Names::new(resolver)?, own: RwLock::new(own.into()), tls: Tls::new(ca)? })
+    }
+
+    /// What is never reached, from the next connection on.
+    pub fn set_own(&self, own: Vec<SocketAddr>) {
+        *self.own.write().unwrap_or_else(PoisonError::into_inner) = own.into();
+    }
+
+    fn own(&self) -> Arc<[SocketAddr]> {
+        Arc::clone(&self.own.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -51,9 +61,10 @@ impl Out {
 /// `upstream_tls` if TLS fails.
 pub async fn dial(out: &Out, way: &Way, to: &Destination) -> Result<Stream, Fault> {
     let found = out.names.addresses(&to.host).await.map_err(|cause| unreachable(to, cause))?;
-    let judged = judged(&found, way, to, &out.own)?;
+    let own = out.own();
+    let judged = judged(&found, way, to, &own)?;
     let tcp = connect_any(&judged, way.timeouts.connect_ms).await.map_err(|error| unreachable(to, error))?;
-    if is_ourselves(&tcp, &out.own) {
+    if is_ourselves(&tcp, &own) {
         return Err(denied(to));
     }
     tcp.set_nodelay(true).map_err(|error| unreachable(to, error))?;

@@ -132,6 +132,12 @@ impl Fetch {
         exchange::run(self, way, request).await
     }
 
+    /// Takes these as the node's own addresses, in place of those it was made with: see [`Options::own`]. Connections that
+    /// stand are left.
+    pub fn set_own(&self, own: Vec<SocketAddr>) {
+        self.out.set_own(own);
+    }
+
     /// How many idle connections are kept.
     pub fn idle(&self) -> usize {
         self.pool.idle()

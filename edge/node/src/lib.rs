@@ -17,6 +17,7 @@ mod line;
 mod loan;
 pub mod log;
 pub mod node;
+mod own;
 mod proxy;
 pub mod pull;
 mod record;

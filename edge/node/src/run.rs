@@ -18,6 +18,7 @@ use crate::admin::{Admin, AdminError, Shown};
 use crate::config::secret::{self, SecretError};
 use crate::config::{Config, Plain};
 use crate::node::{Node, Ready};
+use crate::own::{self, Own};
 use crate::pull::service::{Service, ServiceError};
 use crate::shares::{Capacity, Shares};
 use crate::snapshot::Snapshots;
@@ -118,6 +119,7 @@ pub async fn run(
     let certificates = certificates(&config)?;
     let counts = Arc::<Counts>::default();
     let settings = settings(&config, &counts);
+    let own = kept_from_apps(&config, &sockets);
     let running = Running {
         https: sockets.front.tls_addresses(),
         http: sockets.front.plain_addresses(),
@@ -137,6 +139,7 @@ pub async fn run(
         boot: uuid::Uuid::new_v4(),
     };
     let _admin = Admin::start(sockets.admin, admin)?;
+    let _own = tokio::task::JoinSet::from_iter([own::watch(own, node.fetch.clone()).await]);
     ready(running);
     let (drains, drain) = (Arc::clone(&node), settings.drain);
     let (ends, runtime) = (Arc::<OnceLock<Instant>>::default(), node.runtime.clone());
@@ -238,14 +241,20 @@ fn runtime(config: &Config) -> Result<Runtime, Error> {
     Ok(Runtime::new(settings)?)
 }
 
-/// The way out: never to the node's own sockets.
+/// What no app may reach.
+fn kept_from_apps(config: &Config, sockets: &Sockets) -> Own {
+    let (front, admin) = (&sockets.front, &sockets.admin);
+    let own = [front.tls_addresses(), front.udp_addresses(), front.plain_addresses(), admin.tcp_addresses()].concat();
+    Own::new(own, &config.origin.urls)
+}
+
+/// The way out: never to the node's own sockets, nor to its parents.
 fn fetch(config: &Config, sockets: &Sockets) -> Result<Fetch, Error> {
     let resolver = match &config.egress.resolvers[..] {
         [] => Resolver::System,
         servers => Resolver::Servers(servers.to_vec()),
     };
-    let (front, admin) = (&sockets.front, &sockets.admin);
-    let own = [front.tls_addresses(), front.udp_addresses(), front.plain_addresses(), admin.tcp_addresses()].concat();
+    let own = kept_from_apps(config, sockets).addresses();
     Ok(Fetch::new(Options { resolver, own, ..Options::default() })?)
 }
 

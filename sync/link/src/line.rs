@@ -62,6 +62,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// More addresses of one endpoint are not told.
+    pub const ADDRESSES_MAX: usize = 64;
+
     /// The endpoint of a URL: scheme, host and port; the path must be empty.
     pub fn parse(url: &str) -> Result<Self, Error> {
         let uri = url.trim_end_matches('/').parse::<http::Uri>();
@@ -97,6 +100,12 @@ impl Endpoint {
     /// Host and port as they stand in the URL.
     pub fn authority(&self) -> &str {
         self.url.split_once("://").map_or(self.url.as_str(), |(_, authority)| authority)
+    }
+
+    /// All addresses that it has now, at most [`Self::ADDRESSES_MAX`]; for who must keep away from them.
+    pub async fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {
+        let found = tcp::resolve(&self.host, self.port, Self::ADDRESSES_MAX).await;
+        found.map_err(|cause| Error::Connect { url: self.url.clone(), cause })
     }
 
     /// The name to verify in TLS.
@@ -143,7 +152,7 @@ impl Line {
         };
         let addresses = match address {
             Some(address) => vec![address],
-            None => tcp::resolve(&endpoint.host, endpoint.port).await.map_err(failed)?,
+            None => tcp::resolve(&endpoint.host, endpoint.port, tcp::ADDRESSES_MAX).await.map_err(failed)?,
         };
         let config = tls::with_alpn(tls, protocol.alpn());
         let inner = match protocol {

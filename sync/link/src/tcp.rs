@@ -8,17 +8,17 @@ use tokio::net::{TcpStream, lookup_host};
 /// A connection must stand within this, TLS not counted, in milliseconds.
 pub(crate) const CONNECT_MS: u64 = 5_000;
 /// At most this many addresses of a name are tried.
-const ADDRESSES_MAX: usize = 8;
+pub(crate) const ADDRESSES_MAX: usize = 8;
 
-/// The addresses of `host`, an address literal or a name of the system's resolver; at most [`ADDRESSES_MAX`].
-pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+/// The addresses of `host`, an address literal or a name of the system's resolver; at most `most`.
+pub(crate) async fn resolve(host: &str, port: u16, most: usize) -> Result<Vec<SocketAddr>, String> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     let lookup = tokio::time::timeout(Duration::from_millis(CONNECT_MS), lookup_host((bare, port)));
     let found = match lookup.await {
         Err(_) => return Err(format!("resolving {host} took longer than {CONNECT_MS} ms")),
         Ok(found) => found.map_err(|error| format!("{host} does not resolve: {error}"))?,
     };
-    let addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
+    let addresses: Vec<SocketAddr> = found.take(most).collect();
     if addresses.is_empty() { Err(format!("{host} has no address")) } else { Ok(addresses) }
 }
 

@@ -67,6 +67,23 @@ async fn the_nodes_own_addresses_are_denied_whatever_is_granted() {
 }
 
 #[tokio::test]
+async fn an_address_that_becomes_the_nodes_own_is_denied_from_the_next_connection_on() {
+    // It closes each connection, so that each request connects anew.
+    let server = raw_on("127.0.0.1", |mut stream, _| async move {
+        read_head(&mut stream).await.expect("a head");
+        let said = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nup";
+        tokio::io::AsyncWriteExt::write_all(&mut stream, said).await.expect("written");
+    })
+    .await;
+    let fetch = fetch_with(|_| {});
+    let url = format!("http://{}/", server.address);
+    for (own, expect) in [(vec![], ok("up")), (vec![server.address], Err(Code::EgressDenied)), (vec![], ok("up"))] {
+        fetch.set_own(own);
+        assert_eq!(outcome(&fetch, &way(), get(&url)).await, expect);
+    }
+}
+
+#[tokio::test]
 async fn a_name_is_judged_by_the_addresses_it_has_each_time_it_is_connected() {
     // It closes each connection, so that each request connects anew.
     let server = raw_on("127.0.0.2", |mut stream, _| async move {

@@ -20,6 +20,11 @@ struct House {
 }
 
 fn house() -> House {
+    house_of("https://origin.test")
+}
+
+/// A node with this parent.
+fn house_of(parent: &str) -> House {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().display();
     let source = format!(
@@ -30,7 +35,7 @@ fn house() -> House {
         [listen]
         http = ["127.0.0.1:0"]
         [origin]
-        urls = ["https://origin.test"]
+        urls = ["{parent}"]
         ca = "ca.pem"
         root = "root.json"
         token = "./token"

@@ -159,3 +159,16 @@ async fn a_function_fetches_only_what_its_release_names_and_its_grant_opens() {
         assert!(told.contains(line), "{line} is not in\n{told}");
     }
 }
+
+#[tokio::test]
+async fn a_parent_of_the_node_is_refused_to_its_apps_whatever_they_were_granted() {
+    let server = upstream().await;
+    let (parent, apart) = (house_of(&format!("https://{server}")), house());
+    for (house, status) in [(&apart, 200), (&parent, 502)] {
+        let route = json!({"id": "api", "host": "shop.test", "path": "/*", "target": {"upstream": "api"}});
+        let upstreams = json!({"api": {"servers": [format!("http://{server}")]}});
+        house.granted(1, &json!({"routes": [route], "upstreams": upstreams}), &loopback());
+        assert_eq!(house.get("/").await.status(), status);
+    }
+    parent.counts(r#"code="egress_denied",side="upstream"} 1"#);
+}
