@@ -212,7 +212,8 @@ mod tests {
                     /8 host LOCAL\n     |-- 192.0.2.2\n   /32 host LOCAL\n |-- 192.0.2.255\n   /32 link BROADCAST\n\
                     |-- 1.2.3\n /32 host LOCAL\n";
         assert_eq!(v4(of(trie)), ["192.0.2.2".parse::<IpAddr>().expect("one")]);
-        let table = "20010db8000000000000000000000002 04 40 00 82     eth0\n2001 x\nzz010db8000000000000000000000002 0\n";
+        let table =
+            "20010db8000000000000000000000002 04 40 00 82     eth0\n2001 x\nzz010db8000000000000000000000002 0\n";
         assert_eq!(v6(of(table)), ["2001:db8::2".parse::<IpAddr>().expect("one")]);
         assert!(interfaces().contains(&"127.0.0.1".parse().expect("one")), "of this machine");
     }
