@@ -17,6 +17,11 @@ const NOTICE_ID: u64 = varint::MAX - 3;
 const NOTICE_MIN: Duration = Duration::from_millis(25);
 /// No notice is longer.
 const NOTICE_MAX: Duration = Duration::from_secs(1);
+/// A client that is asked for what it has not acknowledged, and of which nothing is heard for this long and
+/// [`SILENCE_ROUNDS`] round-trips, has left without a word: it died, or its network did.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+/// The round-trips that are added: room for several probes (RFC 9002, section 6.2), each with twice the pause.
+const SILENCE_ROUNDS: u32 = 8;
 
 /// How far the end has come.
 #[derive(Default)]
@@ -64,19 +69,45 @@ impl Drain {
                     Some(streams) => streams,
                     None => landing.insert(shared.landed().await),
                 };
-                while let Some(stream) = streams.last() {
-                    let _ = stream.stopped().await;
-                    streams.pop();
+                let arrived = async {
+                    while let Some(stream) = streams.last() {
+                        let _ = stream.stopped().await;
+                        streams.pop();
+                    }
+                };
+                tokio::select! {
+                    () = arrived => {}
+                    () = silence(shared) => {
+                        close(shared);
+                        return true;
+                    }
                 }
                 *self = Self::Linger { id: *id, until: Box::pin(sleep(notice(shared))) };
             }
             Self::Linger { until, .. } => {
                 until.await;
-                shared.quinn.close(crate::driver::varint(Code::NO_ERROR), b"drained");
+                close(shared);
                 return true;
             }
         }
         false
+    }
+}
+
+fn close(shared: &Shared) {
+    shared.quinn.close(crate::driver::varint(Code::NO_ERROR), b"drained");
+}
+
+/// Resolves when nothing has come from the client for so long that it must have left. For a connection that waits for
+/// acknowledgements: QUIC asks for those again and again, so a client that is there is not silent.
+async fn silence(shared: &Shared) {
+    let patience = SILENCE_MIN + shared.quinn.rtt() * SILENCE_ROUNDS;
+    loop {
+        let heard = shared.quinn.stats().udp_rx.datagrams;
+        sleep(patience).await;
+        if shared.quinn.stats().udp_rx.datagrams == heard {
+            return;
+        }
     }
 }
 

@@ -189,3 +189,28 @@ async fn a_drain_waits_for_a_request_whose_body_outlives_its_response() {
     assert_eq!(hear.recv().await.unwrap().unwrap(), "late");
     server.end().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_client_that_left_without_a_word() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (told, mut hear) = tokio::sync::mpsc::channel(1);
+    let handler_gate = Arc::clone(&gate);
+    let server = serve(Limits::default(), move |_, responder| {
+        let (gate, told) = (Arc::clone(&handler_gate), told.clone());
+        async move {
+            told.send(()).await.unwrap();
+            gate.acquire().await.unwrap().forget();
+            let _ = responder.send(Response::new(Full::new(Bytes::from("unheard")))).await;
+        }
+    });
+    // What the server sends passes on: how the connection ended can be seen, and that it did not time out.
+    let between = crate::harness::Between::new(server.address).await;
+    let raw = crate::harness::raw(&server.tls, between.address).await;
+    let (_send, _answer) = crate::harness::request(&raw, &crate::harness::head("GET", &[]), true).await;
+    hear.recv().await.unwrap();
+    between.mute();
+    server.drain.notify_one();
+    gate.add_permits(1);
+    assert_eq!(closed(&raw).await, Code::NO_ERROR.0, "closed by the server, and not lost");
+    server.end().await.unwrap();
+}

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Endpoint, RecvStream, SendStream, ServerConfig, VarInt};
 use rustls_pki_types::PrivatePkcs8KeyDer;
+use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 /// A test that is stuck fails with this, instead of hanging.
@@ -131,6 +133,49 @@ pub(crate) async fn client_of(tls: &Tls, address: SocketAddr) -> client::Connect
 /// The same, if it comes to that.
 pub(crate) async fn try_client_of(tls: &Tls, address: SocketAddr) -> Result<client::Connection, eyot_h3::Error> {
     client::connect(Arc::new(tls.client.clone()), address, "localhost").await
+}
+
+/// A network between one client and a server, in which what the client sends can get lost.
+pub(crate) struct Between {
+    /// Where the client connects to.
+    pub(crate) address: SocketAddr,
+    muted: Arc<AtomicBool>,
+    passing: JoinHandle<()>,
+}
+
+impl Between {
+    pub(crate) async fn new(server: SocketAddr) -> Self {
+        let (near, far) = (UdpSocket::bind(local()).await.unwrap(), UdpSocket::bind(local()).await.unwrap());
+        far.connect(server).await.unwrap();
+        let (address, muted) = (near.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+        let is_muted = Arc::clone(&muted);
+        let passing = tokio::spawn(async move {
+            let (mut up, mut down, mut client) = ([0; 65_536], [0; 65_536], address);
+            loop {
+                tokio::select! {
+                    Ok((length, from)) = near.recv_from(&mut up) => {
+                        client = from;
+                        if !is_muted.load(Ordering::Relaxed) {
+                            let _ = far.send(&up[..length]).await;
+                        }
+                    }
+                    Ok(length) = far.recv(&mut down) => drop(near.send_to(&down[..length], client).await),
+                }
+            }
+        });
+        Self { address, muted, passing }
+    }
+
+    /// From now on nothing of the client arrives.
+    pub(crate) fn mute(&self) {
+        self.muted.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Between {
+    fn drop(&mut self) {
+        self.passing.abort();
+    }
 }
 
 /// A request without a body.
