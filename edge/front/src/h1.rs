@@ -4,11 +4,11 @@ mod chunks;
 mod fields;
 mod framing;
 mod gate;
+mod linger;
 
 use core::convert::Infallible;
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
-use core::time::Duration;
 use std::sync::Arc;
 
 use eyot_plan::arrival::Answer;
@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::Connection;
 use crate::drain::Drain;
@@ -26,11 +26,7 @@ use crate::exchange::Exchanges;
 use crate::response_body::ResponseBody;
 use crate::stall::Sending;
 use gate::{Gate, Refusals};
-
-/// What is still read of a client that has been sent its last response, so that the response reaches it before the
-/// connection is reset: bytes, and time.
-const LINGER_BYTES_MAX: usize = 1 << 20;
-const LINGER: Duration = Duration::from_secs(2);
+use linger::linger;
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
@@ -86,21 +82,4 @@ where
             }
         }
     }
-}
-
-/// Ends our side, and waits a little for the client to end its own.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut io: S) {
-    let rest = async {
-        io.shutdown().await?;
-        let mut sink = [0; 4096];
-        let mut left = LINGER_BYTES_MAX;
-        while left > 0 {
-            match io.read(&mut sink).await? {
-                0 => break,
-                bytes => left = left.saturating_sub(bytes),
-            }
-        }
-        std::io::Result::Ok(())
-    };
-    let _ = tokio::time::timeout(LINGER, rest).await;
 }

@@ -125,3 +125,6 @@ where
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use crate::listen::House;
 use crate::permits::Permit;
 use crate::settings::Settings;
 use crate::stall;
+use crate::tls::Tls;
 
 /// RFC 9114, section 8.1.
 const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
@@ -33,9 +34,9 @@ pub(crate) fn transport(settings: &Settings) -> quinn::TransportConfig {
 }
 
 /// Makes a bound socket an endpoint. Its reset key is its own.
-pub(crate) fn endpoint<A: Answer>(house: &House<A>, socket: UdpSocket) -> Result<Endpoint, Error> {
+pub(crate) fn endpoint(tls: &Tls, socket: UdpSocket) -> Result<Endpoint, Error> {
     let local = socket.local_addr().map_err(Error::Socket)?.ip();
-    let made = house.tls.at(Some(local))?;
+    let made = tls.at(Some(local))?;
     let mut config = EndpointConfig::default();
     config.supported_versions(vec![VERSION_1]);
     socket.set_nonblocking(true).map_err(Error::Socket)?;
@@ -195,3 +196,6 @@ async fn stream<A: Answer>(
         _ = stall::watched(exchanges.settings.send_idle, exchange) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,7 @@ impl Permits {
     pub(crate) fn is_crowded(&self, client: IpAddr) -> bool {
         let counts = self.per_address.lock().unwrap_or_else(PoisonError::into_inner);
         let here = counts.get(&block(client)).copied().unwrap_or(0);
-        here.saturating_mul(2) >= self.per_address_max || self.all.available_permits() * 2 < self.all_max as usize
+        here.saturating_mul(2) >= self.per_address_max || self.all.available_permits() * 2 <= self.all_max as usize
     }
 
     /// Resolves when every connection has ended.

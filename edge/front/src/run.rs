@@ -17,7 +17,7 @@ use crate::listen::{self, House, Kind};
 use crate::permits::Permits;
 use crate::settings::Settings;
 use crate::sockets::Sockets;
-use crate::tls::Tls;
+use crate::tls::{Tls, Waiting};
 
 /// How long a client may remember that HTTP/3 is there, in seconds.
 const ALT_SVC_SECONDS: u32 = 86_400;
@@ -37,7 +37,7 @@ pub async fn run<A: Answer>(
     let (phase, drain) = drain();
     let until = settings.drain;
     let permits = Permits::new(settings.connections_max, settings.connections_per_address_max);
-    let tls = Tls::new(certificates.clone(), h3::transport(&settings))?;
+    let tls = Tls::new(certificates.clone(), h3::transport(&settings), &Waiting::default())?;
     let exchanges = Exchanges {
         answer,
         alt_svc: alt_svc(&sockets, &settings),
@@ -68,7 +68,7 @@ fn start<A: Answer>(house: &Arc<House<A>>, sockets: Sockets) -> Result<Vec<quinn
         socket.set_nonblocking(true).map_err(Error::Socket)?;
         tasks.push((TcpListener::from_std(socket).map_err(Error::Socket)?, kind));
     }
-    let endpoints = sockets.udp.into_iter().map(|socket| h3::endpoint(house, socket));
+    let endpoints = sockets.udp.into_iter().map(|socket| h3::endpoint(&house.tls, socket));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     for (listener, kind) in tasks {
         tokio::spawn(listen::tcp(house.clone(), listener, kind));

@@ -132,6 +132,27 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_nobody_accepts_wait_and_many_of_them() {
+        const WAITING: usize = 600; // more than what the standard library (128) would let wait
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let sockets = Sockets::bind(&Addresses { http: vec![any], ..Addresses::default() }).expect("loopback is there");
+        let address = sockets.plain_addresses()[0];
+        let system =
+            std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
+        let waiting = WAITING.min(system.unwrap_or(WAITING));
+        // One over the backlog is not refused: the kernel is silent until the client gives up.
+        let connect = |_| client(address, core::time::Duration::from_secs(10)).expect("it waits");
+        let all: Vec<_> = (0..waiting).map(connect).collect();
+        assert_eq!(all.len(), waiting);
+    }
+
+    fn client(address: SocketAddr, within: core::time::Duration) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.connect_timeout(&address.into(), within)?;
+        Ok(socket)
+    }
+
+    #[test]
     fn a_taken_address_is_named() {
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let first = Sockets::bind(&Addresses { http: vec![any], ..Addresses::default() }).expect("loopback is there");

@@ -15,10 +15,21 @@ use crate::error::Error;
 /// Local addresses that have a configuration of their own; further ones share one that knows no address.
 const LOCAL_MAX: usize = 256;
 
-/// QUIC handshakes that wait to be taken, and what they may hold, in bytes: each, and all.
-const INCOMING_MAX: usize = 4096;
-const INCOMING_BYTES_MAX: u64 = 64 << 10;
-const INCOMING_ALL_BYTES_MAX: u64 = 16 << 20;
+/// QUIC handshakes that wait to be taken; a client beyond them is not heard, and asks again.
+pub(crate) struct Waiting {
+    /// How many.
+    pub(crate) handshakes_max: usize,
+    /// What one may hold of the packets that come meanwhile, in bytes.
+    pub(crate) bytes_each_max: u64,
+    /// What all may hold, in bytes.
+    pub(crate) bytes_max: u64,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { handshakes_max: 4096, bytes_each_max: 64 << 10, bytes_max: 16 << 20 }
+    }
+}
 
 /// The configurations of all listeners.
 pub(crate) struct Tls {
@@ -37,15 +48,19 @@ pub(crate) struct Made {
 }
 
 impl Tls {
-    pub(crate) fn new(certificates: Arc<Certificates>, transport: quinn::TransportConfig) -> Result<Self, Error> {
+    pub(crate) fn new(
+        certificates: Arc<Certificates>,
+        transport: quinn::TransportConfig,
+        waiting: &Waiting,
+    ) -> Result<Self, Error> {
         let tcp = config(&certificates, &[&rustls::version::TLS13, &rustls::version::TLS12], &[b"h2", b"http/1.1"])?;
         let quic = config(&certificates, &[&rustls::version::TLS13], &[b"h3"])?;
         let mut quic_base = quinn::ServerConfig::with_crypto(crypto(&quic)?);
         quic_base
             .transport_config(Arc::new(transport))
-            .max_incoming(INCOMING_MAX)
-            .incoming_buffer_size(INCOMING_BYTES_MAX)
-            .incoming_buffer_size_total(INCOMING_ALL_BYTES_MAX);
+            .max_incoming(waiting.handshakes_max)
+            .incoming_buffer_size(waiting.bytes_each_max)
+            .incoming_buffer_size_total(waiting.bytes_max);
         Ok(Self { certificates, tcp, quic, quic_base, made: Mutex::default() })
     }
 

@@ -1,6 +1,8 @@
 //! One certificate with its key, and the names it is good for.
 
 use core::net::IpAddr;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -74,10 +76,14 @@ impl Entry {
 
 fn read(file: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read { file: file.to_owned(), source };
-    if std::fs::metadata(file).map_err(failed)?.len() > FILE_BYTES_MAX {
+    let mut bytes = Vec::new();
+    // Its length is not asked for: what is no regular file has none, and others grow.
+    let mut within = File::open(file).map_err(failed)?.take(FILE_BYTES_MAX + 1);
+    within.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Error::Certificate { file: file.to_owned(), reason: "is too large".to_owned() });
     }
-    std::fs::read(file).map_err(failed)
+    Ok(bytes)
 }
 
 /// The names, addresses and end of a certificate.

@@ -116,3 +116,26 @@ fn a_pair_that_is_of_no_use_is_refused_by_name() {
     }
     assert!(matches!(Certificates::load(&[]), Err(Error::NoCertificate)));
 }
+
+#[test]
+fn a_file_over_a_mib_is_not_loaded_and_a_reload_that_meets_one_keeps_what_was() {
+    const MIB: usize = 1 << 20;
+    let folder = TempDir::new().expect("a folder");
+    let (chain, key) = write(&folder, "a", &["a.net"], &ecdsa());
+    let certificates = Certificates::load(&[(chain.clone(), key.clone())]).expect("good files");
+    for file in [&chain, &key] {
+        let good = std::fs::read_to_string(file).expect("a file");
+        // What stands between the parts of a PEM file is no part of it.
+        for (bytes, fits) in [(MIB, true), (MIB + 1, false)] {
+            std::fs::write(file, format!("{good}{}", "\n".repeat(bytes - good.len()))).expect("a file");
+            let reloaded = certificates.reload().map_err(|error| error.to_string());
+            assert_eq!(reloaded.is_ok(), fits, "{bytes}: {reloaded:?}");
+            assert!(fits || reloaded.is_err_and(|error| error.contains("is too large")));
+            assert_eq!(first(&certificates, Some("a.net"), None).as_deref(), Some("a.net"));
+        }
+        std::fs::write(file, good).expect("a file");
+    }
+    let endless = PathBuf::from("/dev/zero");
+    let error = Certificates::load(&[(endless, key)]).expect_err("it has no end").to_string();
+    assert!(error.contains("is too large"), "{error}");
+}

@@ -119,6 +119,14 @@ impl Front {
         TlsConnector::from(Arc::new(self.trust(&[protocol]))).connect(name, tcp(self.tls).await?).await
     }
 
+    /// A QUIC connection to `a.net`, for raw bytes on its streams.
+    pub(crate) async fn quic(&self) -> quinn::Connection {
+        let tls = quinn::crypto::rustls::QuicClientConfig::try_from(self.trust(&["h3"])).expect("TLS 1.3");
+        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let config = quinn::ClientConfig::new(Arc::new(tls));
+        endpoint.connect_with(config, self.tls, "a.net").expect("a name").await.expect("QUIC")
+    }
+
     /// A client that speaks `protocol` to `a.net`.
     pub(crate) async fn client(&self, protocol: Protocol) -> Client {
         self.client_of(protocol, "a.net").await.expect("a connection")

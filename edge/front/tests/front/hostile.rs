@@ -120,10 +120,7 @@ fn long_head(value_bytes: u16) -> Vec<u8> {
 
 /// Sends bytes on one request stream of HTTP/3, as a client that keeps to no limit; all that comes back.
 async fn raw_h3(front: &Front, bytes: &[u8]) -> Vec<u8> {
-    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(front.trust(&["h3"])).expect("TLS 1.3");
-    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
-    let config = quinn::ClientConfig::new(std::sync::Arc::new(tls));
-    let quic = endpoint.connect_with(config, front.tls, "a.net").expect("a name").await.expect("QUIC");
+    let quic = front.quic().await;
     let mut control = quic.open_uni().await.expect("a stream");
     control.write_all(&[0, 4, 0]).await.expect("it is read");
     let (mut send, mut recv) = quic.open_bi().await.expect("a stream");
@@ -151,5 +148,23 @@ async fn a_head_that_is_too_long_is_answered_431_on_each_protocol() {
     let said = raw_h3(&front, &long_head(1000)).await;
     assert!(said.ends_with(b"served"), "{}", said.escape_ascii());
     assert_eq!(front.arrivals.load(Ordering::Relaxed), 1);
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_refused_and_goes_on_sending_gets_its_answer_and_then_is_cut() {
+    let front = Front::answering(|_| async { text("served") });
+    let stream = front.raw("a.net", "http/1.1").await.expect("TLS");
+    let (mut recv, mut send) = tokio::io::split(stream);
+    let endless = tokio::spawn(async move {
+        let _ = send.write_all(b"GET / HTTP/1.1\r\nhost : a.net\r\n\r\n").await;
+        while send.write_all(&[b'x'; 16 << 10]).await.is_ok() {}
+    });
+    let mut said = Vec::new();
+    let _ = recv.read_to_end(&mut said).await;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.starts_with("HTTP/1.1 400 ") && said.contains("\"bad_request\""), "{said}");
+    endless.await.expect("it is cut");
+    assert_eq!(front.arrivals.load(Ordering::Relaxed), 0);
     front.ended().await;
 }

@@ -3,7 +3,10 @@
 mod connections;
 mod drain;
 mod exchanges;
+mod floods;
+mod frames;
 mod harness;
 mod hostile;
+mod retry;
 mod streams;
 mod tls;

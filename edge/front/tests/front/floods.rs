@@ -1,0 +1,143 @@
+//! Clients that ask for more than a connection gives, or make it work for nothing.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use eyot_front::Settings;
+use eyot_plan::arrival::{Arrival, Protocol};
+use futures_util::FutureExt as _;
+use tokio::sync::Semaphore;
+
+use crate::frames::{ENHANCE_YOUR_CALM, REFUSED_STREAM, Raw, Said, cancel, get, overflow, stream};
+use crate::harness::{Front, read, text};
+
+/// Requests at once on a connection, unless a setting says otherwise.
+const AT_ONCE: u32 = 100;
+
+/// A listener that answers everything but `/held`.
+fn holding() -> Front {
+    Front::answering(|arrival: Arrival| async move {
+        if arrival.request.uri().path() == "/held" {
+            pending::<()>().await;
+        }
+        text("served")
+    })
+}
+
+/// Whether the listener still answers others.
+async fn serves(front: &Front) -> bool {
+    let mut client = front.client(Protocol::H2).await;
+    read(client.get("https://a.net/").await.expect("a response")).await.is_ok_and(|said| said == "served")
+}
+
+#[tokio::test]
+async fn resets_of_requests_that_nobody_has_seen_end_the_connection() {
+    let front = holding();
+    for (resets, is_ended) in [(20, false), (200, true)] {
+        let mut raw = Raw::connect(&front).await;
+        // All at once, so that the server reads a reset before it has looked at the request.
+        let flood = (0..resets).flat_map(|number| [get(stream(number), false), cancel(stream(number))]);
+        let last = stream(resets);
+        raw.send(&flood.chain([get(last, false)]).collect::<Vec<_>>().concat()).await;
+        let mut said = raw.said().await.expect("an end or an answer");
+        while !is_ended && said != Said::Head(last) {
+            assert!(!matches!(said, Said::Goaway(_)), "{said:?}");
+            said = raw.said().await.expect("an answer");
+        }
+        if is_ended {
+            assert_eq!(said, Said::Goaway(ENHANCE_YOUR_CALM));
+            assert_eq!(raw.until_closed().await, []);
+        }
+        assert!(serves(&front).await);
+    }
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn a_client_that_makes_the_server_reset_again_and_again_is_ended() {
+    const OURS_MAX: u32 = 1024;
+    let front = holding();
+    for (errors, is_ended) in [(OURS_MAX, false), (OURS_MAX + 1, true)] {
+        let mut raw = Raw::connect(&front).await;
+        // One after the other: each is seen, begun, and has to be given up.
+        for number in 0..errors {
+            raw.send(&[get(stream(number), true), overflow(stream(number))].concat()).await;
+            let said = raw.said().await.expect("an answer");
+            let last = number == OURS_MAX;
+            assert_eq!(matches!(said, Said::Goaway(ENHANCE_YOUR_CALM)), last, "{said:?}");
+            assert_eq!(matches!(said, Said::Reset(..)), !last, "{said:?}");
+        }
+        if !is_ended {
+            raw.send(&get(stream(errors), false)).await;
+            assert_eq!(raw.said().await, Some(Said::Head(stream(errors))));
+        }
+        assert!(serves(&front).await);
+    }
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn what_is_over_a_hundred_requests_at_once_is_refused_over_http_2_and_who_goes_on_is_ended() {
+    let front = holding();
+    let mut raw = Raw::connect(&front).await;
+    let held: Vec<_> = (0..AT_ONCE).map(|number| get(stream(number), true)).collect();
+    raw.send(&held.concat()).await;
+    for number in AT_ONCE..AT_ONCE + 2 {
+        raw.send(&get(stream(number), true)).await;
+        assert_eq!(raw.said().await, Some(Said::Reset(stream(number), REFUSED_STREAM)));
+    }
+    assert_eq!(front.arrivals.load(Ordering::Relaxed), AT_ONCE as usize);
+    // Where one ends, another may begin.
+    raw.send(&[cancel(stream(0)), get(stream(AT_ONCE + 2), false)].concat()).await;
+    assert_eq!(raw.said().await, Some(Said::Head(stream(AT_ONCE + 2))));
+    for number in AT_ONCE + 3..AT_ONCE + 2000 {
+        raw.send(&get(stream(number), true)).await;
+    }
+    assert_eq!(raw.until_closed().await.last(), Some(&Said::Goaway(ENHANCE_YOUR_CALM)));
+    assert!(serves(&front).await);
+    assert!(front.arrivals.load(Ordering::Relaxed) < 2 * AT_ONCE as usize);
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn a_client_of_http_3_waits_with_what_is_over_the_requests_at_once() {
+    for at_once in [AT_ONCE, 3] {
+        let settings = Settings { streams_max: at_once, ..Settings::default() };
+        let release = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&release);
+        let front = Front::with(settings, move |_| {
+            let held = Arc::clone(&held);
+            async move {
+                held.acquire().await.expect("never closed").forget();
+                text("served")
+            }
+        });
+        let quic = front.quic().await;
+        let mut streams = Vec::new();
+        for _ in 0..at_once {
+            streams.push(quic.open_bi().await.expect("a stream"));
+        }
+        let one_more = quic.open_bi();
+        let mut one_more = std::pin::pin!(one_more);
+        for (send, _) in &mut streams {
+            send.write_all(GET).await.expect("it is read");
+            send.finish().expect("it is open");
+        }
+        while front.arrivals.load(Ordering::Relaxed) < at_once as usize {
+            assert!(one_more.as_mut().now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+        assert!(one_more.as_mut().now_or_never().is_none());
+        // All are answered, and so another may be opened.
+        release.add_permits(at_once as usize + 1);
+        let (mut send, mut recv) = one_more.await.expect("a stream");
+        send.write_all(GET).await.expect("it is read");
+        send.finish().expect("it is open");
+        assert!(recv.read_to_end(1 << 16).await.expect("a response").ends_with(b"served"));
+        front.ended().await;
+    }
+}
+
+/// `GET https://a.net/` in HTTP/3: one HEADERS frame of fields of the static table and a literal (RFC 9204, section 4.5).
+const GET: &[u8] = b"\x01\x0c\0\0\xd1\xd7\xc1\x50\x05a.net";
