@@ -1,8 +1,4 @@
-//! The engine: how functions are compiled, where their memories come from, and the tick that interrupts them.
-
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
+//! The engine: how functions are compiled, and where their memories come from.
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
@@ -16,8 +12,6 @@ const TABLES_MAX: u32 = 8;
 const CORE_INSTANCES_MAX: u32 = 64;
 /// Elements of one table.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 65_536;
-/// How often a running guest is looked at.
-const TICK: Duration = Duration::from_millis(1);
 
 /// What decides how code is compiled; the same for the engine that compiles and the one that runs.
 fn config() -> Config {
@@ -69,34 +63,4 @@ pub(crate) fn running(settings: &Settings) -> Result<Engine, Error> {
     let mut config = config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).map_err(|error| Error::Engine(format!("{error:#}")))
-}
-
-/// Counts the engine's epochs up, once a millisecond, until it is dropped.
-pub(crate) struct Ticker {
-    stop: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    pub(crate) fn start(engine: &Engine) -> Result<Self, Error> {
-        let engine = engine.clone();
-        let (stop, stopped) = sync_channel::<()>(0);
-        let tick = move || {
-            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                engine.increment_epoch();
-            }
-        };
-        let thread = std::thread::Builder::new().name("eyot-ticker".to_owned()).spawn(tick);
-        let thread = thread.map_err(|error| Error::Engine(error.to_string()))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }

@@ -27,6 +27,7 @@ mod settings;
 mod slots;
 mod stdio;
 mod threads;
+mod tick;
 
 pub mod artefacts;
 pub mod compile;

@@ -11,7 +11,7 @@ use http::Response;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::account::Account;
 use crate::answer::AbortOnDrop;
@@ -20,12 +20,13 @@ use crate::call::{Call, Meter};
 use crate::charged::{Charged, Held};
 use crate::code::{Code, Codes};
 use crate::doors::{Doors, Entering, Fetch, FetchTimeouts, Fetching, Limit, Log, LogStream};
-use crate::engine::{self, Ticker};
+use crate::engine;
 use crate::flow::{self, Kind};
 use crate::guest::{self, State};
 use crate::settings::{Error, Settings};
 use crate::slots::Slots;
 use crate::threads::{Threads, Turn};
+use crate::tick::Ticker;
 
 /// What a function may spend to be instantiated once when it is staged, in microseconds of CPU.
 const PROBE_CPU_US: u64 = 1_000_000;
@@ -36,11 +37,11 @@ pub struct Runtime(Arc<Inner>);
 
 struct Inner {
     codes: Codes,
-    slots: Slots,
+    slots: Arc<Slots>,
     /// Where guests run; absent: where they are called.
     threads: Option<Threads>,
     memory_bytes_max: u64,
-    _ticker: Ticker,
+    ticker: Ticker,
 }
 
 impl Runtime {
@@ -58,15 +59,16 @@ impl Runtime {
 
     fn build(settings: Settings, threads: Option<Threads>) -> Result<Self, Error> {
         let engine = engine::running(&settings)?;
-        let slots = Slots::new(settings.slots, settings.queued_max, settings.queue_wait_ms);
+        let slots = Arc::new(Slots::new(settings.slots, settings.queued_max, settings.queue_wait_ms));
         let artefacts = Artefacts::new(settings.artefacts, &settings.key)?;
-        let ticker = Ticker::start(&engine)?;
+        let (ticked, gauge) = (engine.clone(), Arc::clone(&slots));
+        let ticker = Ticker::start(move || ticked.increment_epoch(), move || gauge.is_busy())?;
         Ok(Self(Arc::new(Inner {
             codes: Codes::new(engine, artefacts, settings.code_bytes_max)?,
             slots,
             threads,
             memory_bytes_max: settings.memory_bytes_max,
-            _ticker: ticker,
+            ticker,
         })))
     }
 
@@ -82,7 +84,7 @@ impl Runtime {
             tracing::error!(id = call.request_id, app = %call.function.app, function = %call.function.name, %error, "no code");
             Fault::new(FaultCode::NotReady).because(error)
         })?;
-        let slot = self.0.slots.take().await?;
+        let slot = self.slot().await?;
         let io = Handle::current();
         let account = Arc::new(Account::new(limits, Arc::clone(&call.doors.share), call.meter));
         let (parts, body) = call.request.into_parts();
@@ -119,8 +121,15 @@ impl Runtime {
         self.start(code, wasm).await
     }
 
+    /// A slot; while it is held, guests are interrupted.
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        let slot = self.0.slots.take().await?;
+        self.0.ticker.wake();
+        Ok(slot)
+    }
+
     async fn start(&self, code: Arc<Code>, wasm: Digest) -> Result<(), Error> {
-        let slot = self.0.slots.take().await.map_err(Error::Probe)?;
+        let slot = self.slot().await.map_err(Error::Probe)?;
         let limits = Limits { cpu_us: PROBE_CPU_US, memory_bytes: self.0.memory_bytes_max, ..Limits::default() };
         let closed = Arc::new(Closed);
         let doors = Doors { fetch: closed.clone(), log: closed.clone(), share: closed.clone() };

@@ -40,6 +40,11 @@ impl Slots {
         let _all = self.free.acquire_many(self.all).await;
     }
 
+    /// Whether any is taken.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.free() < usize::try_from(self.all).unwrap_or(Semaphore::MAX_PERMITS)
+    }
+
     /// How many are free.
     pub(crate) fn free(&self) -> usize {
         self.free.available_permits()
