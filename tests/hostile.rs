@@ -30,6 +30,7 @@ const TABLE: &[(&str, &str, End)] = &[
     ("never-answer", "/", End::Fault(502, "function_gave_no_response")),
     ("answer-twice", "/", End::Either(502, "function_trapped")),
     ("half-then-trap", "/later", End::Broken),
+    ("leak", "/later", End::Broken),
     ("endless-body", "/", End::Broken),
     ("slow-body", "/", End::Broken),
     ("endless-headers", "/", End::Fault(502, "response_too_large")),

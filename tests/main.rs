@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, clippy::print_stdout, reason = "a test fails by a panic, and says what it measured")]
 
+mod compile;
 mod config;
 mod demo;
 mod drain;

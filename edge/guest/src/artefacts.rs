@@ -71,7 +71,13 @@ impl Artefacts {
         let path = self.path(wasm);
         let missing = |_| Error::Missing(wasm);
         let expected = fs::read(mac_path(&path)).map_err(missing)?;
-        let mut file = File::open(&path).map_err(missing)?.take(ARTEFACT_BYTES_MAX);
+        let file = File::open(&path).map_err(missing)?;
+        let size = file.metadata().map_err(Error::file(&path))?.len();
+        if size > ARTEFACT_BYTES_MAX {
+            self.forget(wasm);
+            return Err(Error::TooLarge(wasm, size));
+        }
+        let mut file = file.take(ARTEFACT_BYTES_MAX);
         let mut mac = self.mac(wasm);
         let mut piece = vec![0; 256 << 10];
         let mut bytes = 0_u64;
@@ -145,5 +151,17 @@ mod tests {
         artefacts.store(one, b"machine code").expect("stored");
         artefacts.forget(one);
         assert!(!artefacts.has(one) && matches!(artefacts.open(one), Err(Error::Missing(_))));
+    }
+    #[test]
+    fn an_artefact_over_its_size_is_removed_and_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let artefacts = Artefacts::new(folder.path(), &[7; 32]).expect("artefacts");
+        let wasm = Digest::of(b"large");
+        artefacts.store(wasm, b"machine code").expect("stored");
+        // A file of holes takes no room on disk.
+        let file = File::options().write(true).open(artefacts.path(wasm)).expect("opened");
+        file.set_len(ARTEFACT_BYTES_MAX + 1).expect("a sparse file");
+        assert!(matches!(artefacts.open(wasm), Err(Error::TooLarge(_, size)) if size == ARTEFACT_BYTES_MAX + 1));
+        assert!(!artefacts.has(wasm));
     }
 }

@@ -118,18 +118,23 @@ impl Charged {
         }
     }
 
+    /// The fault of a deadline that has passed.
+    fn too_late(&self, deadline_ms: u64, used_ms: u64) -> Fault {
+        let (limit, allowed, used) = match self.caller {
+            Some(_) => ("wall_ms", deadline_ms, used_ms),
+            None if deadline_ms == TOTAL_MS => ("total_ms", TOTAL_MS, used_ms),
+            None => ("idle_ms", self.account.limits.idle_ms, used_ms.saturating_sub(self.account.touched_ms())),
+        };
+        Fault::new(Code::WallTimeExceeded).over(limit, allowed, used)
+    }
+
     /// Waits for the deadline; ready: it has passed.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         loop {
             let deadline_ms = self.deadline_ms();
             let used_ms = clock::ms(self.account.began.elapsed());
             if used_ms >= deadline_ms {
-                let limit = if self.caller.is_some() { "wall_ms" } else { "idle_ms" };
-                let (allowed, used) = match self.caller {
-                    Some(_) => (deadline_ms, used_ms),
-                    None => (self.account.limits.idle_ms, used_ms.saturating_sub(self.account.touched_ms())),
-                };
-                return Poll::Ready(Fault::new(Code::WallTimeExceeded).over(limit, allowed, used));
+                return Poll::Ready(self.too_late(deadline_ms, used_ms));
             }
             let at = Instant::from_std(self.account.began) + Duration::from_millis(deadline_ms);
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
@@ -196,5 +201,47 @@ impl<F: Future> Future for Beside<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
         this.account.charge(|| this.work.as_mut().poll(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eyot_bundle::release::Limits;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::call::Meter;
+    use crate::runtime::Closed;
+
+    /// How a guest that waits for ever ends, if it has answered, was handed over that long ago, and sent its last byte just
+    /// now or then.
+    async fn ends(began_s: u64, sends: bool) -> Option<(&'static str, u64)> {
+        let mut account = Account::new(Limits::default(), Arc::new(Closed), Arc::<Meter>::default());
+        account.began = std::time::Instant::now().checked_sub(Duration::from_secs(began_s)).expect("a clock that long");
+        let account = Arc::new(account);
+        if sends {
+            account.touch();
+        }
+        let slot = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("free");
+        let held = Held { _witness: Box::new(()), _share: Box::new(()), _slot: slot };
+        let (caller, _answer) = oneshot::channel();
+        let guest = std::future::pending();
+        let mut charged = Charged::new(guest, Arc::clone(&account), Method::GET, caller, Turn::here(), held);
+        charged.caller = None;
+        let _ = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut charged).poll(cx))).await;
+        account.ended().map(|how| {
+            let fault = how.expect_err("it waits for ever");
+            assert_eq!(fault.code, Code::WallTimeExceeded);
+            fault.limit.map(|limit| (limit.name, limit.allowed)).expect("a limit")
+        })
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_sends_on_and_on_ends_ten_minutes_after_it_was_handed_its_request() {
+        assert_eq!(ends(30, false).await, None);
+        assert_eq!(ends(70, false).await, Some(("idle_ms", 60_000)));
+        assert_eq!(ends(70, true).await, None);
+        assert_eq!(ends(599, true).await, None);
+        assert_eq!(ends(601, true).await, Some(("total_ms", 600_000)));
     }
 }

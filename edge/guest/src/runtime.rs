@@ -198,7 +198,7 @@ impl Runtime {
 }
 
 /// The doors of a probe: all shut.
-struct Closed;
+pub(crate) struct Closed;
 
 impl Fetch for Closed {
     fn fetch(&self, _request: http::Request<Body>, _timeouts: FetchTimeouts) -> Fetching {

@@ -70,6 +70,9 @@ pub enum Error {
     /// It could not be instantiated within its budget.
     #[error("it could not be started: {0}")]
     Probe(Fault),
+    /// The artefact has more bytes than any may have; it was removed.
+    #[error("the compiled artefact of {0} has {1} bytes and is removed")]
+    TooLarge(Digest, u64),
 }
 
 impl Error {

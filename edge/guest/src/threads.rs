@@ -154,6 +154,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn there_are_as_many_threads_as_were_asked_for_or_one_a_core() {
+        let cores = std::thread::available_parallelism().expect("it is known").get();
+        for (asked, expect) in [(0, cores), (1, 1), (3, 3)] {
+            assert_eq!(Threads::start(asked).expect("threads").0.len(), expect);
+        }
+    }
+
+    #[test]
     fn a_function_stays_on_its_thread_until_that_is_busy_and_knows_only_one_other() {
         let threads = Threads::start(4).expect("threads");
         let code = Digest::of(b"a function");

@@ -117,6 +117,8 @@ async fn watch(child: &mut Child) -> Result<(), String> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     /// Compilers that are the shell script `body`.
@@ -168,6 +170,24 @@ mod tests {
                 "{body}: {}",
                 refusal.detail.len()
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_compilers_run_at_once_than_may_and_one_that_is_given_up_makes_room() {
+        for processes in [1, 2] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let compilers = compilers(folder.path(), "exec /bin/sleep 1000");
+            let compilers = Compilers::new(Options { processes, ..compilers.options });
+            let outs = [folder.path().join("one"), folder.path().join("two")];
+            let mut one = Box::pin(compilers.compile(Path::new("/dev/null"), &outs[0]));
+            let mut two = Box::pin(compilers.compile(Path::new("/dev/null"), &outs[1]));
+            // The place of its output is made before a compiler starts.
+            assert!(one.as_mut().now_or_never().is_none() && outs[0].exists());
+            assert!(two.as_mut().now_or_never().is_none());
+            assert_eq!(outs[1].exists(), processes == 2, "{processes} at once");
+            drop(one);
+            assert!(two.as_mut().now_or_never().is_none() && outs[1].exists());
         }
     }
 

@@ -57,3 +57,59 @@ fn confine(limits: Limits) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Seek as _;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Set in the process that confines itself: what it then tries.
+    const TRIES: &str = "EYOT_TEST_TRIES";
+    const LIMITS: Limits = Limits { memory_bytes: 1 << 30, cpu_ms: 900 };
+
+    #[test]
+    fn a_confined_process_gets_no_more_memory_time_files_or_output_than_it_may() {
+        if let Ok(what) = std::env::var(TRIES) {
+            tries(&what);
+        }
+        let this = "compile::child::tests::a_confined_process_gets_no_more_memory_time_files_or_output_than_it_may";
+        let out = tempfile::NamedTempFile::new().expect("a file");
+        // What it may do ends with 0; what it may not ends there, or by one of these signals: XCPU or KILL, XFSZ.
+        for (what, signals) in [("memory", &[][..]), ("files", &[]), ("time", &[24, 9]), ("output", &[25])] {
+            let mut child = Command::new(std::env::current_exe().expect("this test"));
+            child.args([this, "--exact", "--nocapture"]).env(TRIES, what).stderr(Stdio::null());
+            let status = child.stdout(out.reopen().expect("opened")).status().expect("run");
+            match status.signal() {
+                None => assert!(status.success() && signals.is_empty(), "{what}: {status}"),
+                Some(signal) => assert!(signals.contains(&signal), "{what}: {status}"),
+            }
+        }
+        assert_eq!(out.as_file().metadata().expect("there").len(), 1 << 30, "it wrote up to its limit");
+    }
+
+    fn tries(what: &str) -> ! {
+        let mut out = File::from(io::stdout().as_fd().try_clone_to_owned().expect("another handle"));
+        confine(LIMITS).expect("confined");
+        let as_it_may = match what {
+            "memory" => reserves(64 << 20) && !reserves(1 << 30),
+            "files" => File::open("/dev/null").is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE)),
+            "time" => loop {
+                std::hint::spin_loop();
+            },
+            _ => {
+                out.seek(io::SeekFrom::Start((1 << 30) - 1)).expect("a place");
+                out.write_all(b"the last byte it may write, and more").is_err()
+            }
+        };
+        std::process::exit(if as_it_may { 0 } else { 1 })
+    }
+
+    fn reserves(bytes: usize) -> bool {
+        Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
+    }
+}

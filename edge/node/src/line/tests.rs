@@ -11,6 +11,8 @@ use crate::run;
 use crate::snapshot::{App, State};
 use crate::sockets::Sockets;
 
+mod late;
+mod limits;
 mod targets;
 
 /// A node in a folder of its own.
@@ -25,6 +27,11 @@ fn house() -> House {
 
 /// A node with this parent.
 fn house_of(parent: &str) -> House {
+    house_told(parent, |_| {})
+}
+
+/// A node with this parent, and what else is told to it.
+fn house_told(parent: &str, tell: impl FnOnce(&mut Config)) -> House {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().display();
     let source = format!(
@@ -49,7 +56,8 @@ fn house_of(parent: &str) -> House {
         headers = true
         "#
     );
-    let config = Config::parse_in(&Environment::default(), "node.toml", &source).expect("a good config");
+    let mut config = Config::parse_in(&Environment::default(), "node.toml", &source).expect("a good config");
+    tell(&mut config);
     House { node: run::build(config, &Sockets::default()).expect("a node"), _folder: folder }
 }
 

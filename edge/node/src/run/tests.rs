@@ -106,3 +106,17 @@ async fn a_node_without_its_origin_listens_tells_how_it_is_and_ends_when_told() 
     node.await.expect("no panic").expect("it ends well");
     assert!(!file.exists());
 }
+
+#[test]
+fn what_functions_have_together_is_half_of_the_machine_or_what_the_config_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = config(folder.path());
+    let info = std::fs::read_to_string("/proc/meminfo").expect("procfs");
+    let total = info.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("MemTotal");
+    assert_eq!(capacity(&config).memory_bytes, total * 1024 / 2);
+    assert_eq!((capacity(&config).slots, capacity(&config).threads), (2, 1));
+    config.functions.memory_bytes_max = Some(1 << 30);
+    config.functions.threads = 0;
+    let cores = std::thread::available_parallelism().expect("it is known").get();
+    assert_eq!((capacity(&config).memory_bytes, capacity(&config).threads), (1 << 30, cores));
+}

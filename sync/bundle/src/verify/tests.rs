@@ -153,6 +153,24 @@ fn a_release_over_its_size_is_refused_before_it_is_parsed() {
 }
 
 #[test]
+fn a_release_has_no_more_bytes_of_bundles_than_its_app_may_keep_on_a_disk_and_the_same_bundle_counts_once() {
+    let mut document = good();
+    document["functions"]["copy"] = document["functions"]["cart"].clone();
+    let verify = |document: &Value, disk_bytes| {
+        let mut grant = grant();
+        grant.share.disk_bytes = disk_bytes;
+        release(document.to_string().as_bytes(), &app(), 7, &grant)
+    };
+    assert!(verify(&document, 72_013).is_ok());
+    let refusal = verify(&document, 72_012).expect_err("a byte more");
+    assert!(refusal.reason == Reason::OverQuota && refusal.detail.contains("the grant gives 72012"), "{refusal}");
+    document["functions"]["copy"]["bundle"]["sha256"] = json!("0".repeat(64));
+    assert_eq!(verify(&document, 72_013 * 2 - 1).expect_err("two bundles").reason, Reason::OverQuota);
+    assert!(verify(&document, 72_013 * 2).is_ok());
+    assert_eq!(grant().share.disk_bytes, 10 << 30);
+}
+
+#[test]
 fn a_control_is_for_its_app_and_goes_somewhere() {
     let good = json!({
         "format": 1, "app": "shop", "seq": 12, "issued": "2026-11-22T12:00:00Z", "release": 7, "base": 6, "step": 0,

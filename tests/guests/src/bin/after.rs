@@ -1,4 +1,5 @@
-//! Answers, then works on: waits and says so, on `/spin` counts without end, on `/ask` asks `$TARGET` and waits for that.
+//! Answers, then works on: waits and says so, on `/spin` counts without end, on `/ask` asks `$TARGET` for
+//! `/never` and waits for that.
 
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
@@ -21,5 +22,6 @@ fn ask(authority: &str) {
     let request = OutgoingRequest::new(Fields::new());
     request.set_scheme(Some(&Scheme::Http)).expect("a scheme");
     request.set_authority(Some(authority)).expect("an authority");
+    request.set_path_with_query(Some("/never")).expect("a path");
     handle(request, None).expect("a request of this guest").subscribe().block();
 }

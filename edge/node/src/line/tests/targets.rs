@@ -51,7 +51,7 @@ fn loopback() -> Value {
 
 impl House {
     /// Compiles a guest as a stage would, and gives the release's words for it.
-    fn function(&self, name: &str, egress: &[&str]) -> Value {
+    pub(super) fn function(&self, name: &str, egress: &[&str]) -> Value {
         let wasm = guests::wasm(name);
         let digest = Digest::of(&wasm);
         let artefact = eyot_guest::compile::compile(&wasm).expect("a good component");
@@ -61,7 +61,7 @@ impl House {
     }
 }
 
-fn route(path: &str, function: &str) -> Value {
+pub(super) fn route(path: &str, function: &str) -> Value {
     json!({"id": path, "host": "shop.test", "path": path, "target": {"function": function}})
 }
 
@@ -113,6 +113,7 @@ async fn a_function_answers_and_what_it_spent_is_told() {
     assert_eq!(response.headers()["eyot-release"], "shop/417");
     assert!(response.headers()["server-timing"].to_str().is_ok_and(|timing| timing.starts_with("cpu;dur=")));
     assert!(text(response).await.starts_with("hello"));
+    house.node.runtime.idle().await;
     house.counts(r#"eyot_function_calls_total{app="shop",function="hello",release="417"} 1"#);
     house.counts(r#"eyot_function_cpu_seconds_count{app="shop",function="hello"} 1"#);
     house.counts("eyot_queue_seconds_count 1");
