@@ -11,14 +11,43 @@ use crate::{Error, Resolver};
 
 /// Addresses of one name that are considered at most.
 pub(crate) const ADDRESSES_MAX: usize = 16;
-/// Names kept in the cache at most.
-const CACHED_MAX: u64 = 4096;
+/// Questions at once on one TCP connection to a server. The room of all connections bounds what is asked at once, and
+/// keeps each app to its part; a smaller count of the resolver's own, over all apps, would let one app take it from the
+/// others.
+const QUESTIONS_MAX: usize = 16_384;
+
+/// How long an answer is waited for and believed.
+struct Bounds {
+    /// The time of one question; it is asked twice.
+    time: Duration,
+    /// Answers kept in the cache.
+    cached_max: u64,
+    /// How long a name is believed to have its addresses, whatever its server says.
+    good_max: Duration,
+    /// How long it is believed to have none.
+    bad_max: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(1),
+            cached_max: 4096,
+            good_max: Duration::from_secs(300),
+            bad_max: Duration::from_secs(10),
+        }
+    }
+}
 
 /// The resolver of all apps.
 pub(crate) struct Names(TokioResolver);
 
 impl Names {
     pub(crate) fn new(resolver: &Resolver) -> Result<Self, Error> {
+        Self::within(resolver, &Bounds::default())
+    }
+
+    fn within(resolver: &Resolver, bounds: &Bounds) -> Result<Self, Error> {
         let mut builder = match resolver {
             Resolver::System => TokioResolver::builder_tokio().map_err(Error::Resolver)?,
             Resolver::Servers(servers) => {
@@ -27,7 +56,7 @@ impl Names {
                 TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             }
         };
-        bound(builder.options_mut());
+        bound(builder.options_mut(), bounds);
         builder.build().map(Self).map_err(Error::Resolver)
     }
 
@@ -66,28 +95,16 @@ fn server(address: &std::net::SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections.into())
 }
 
-/// A name that does not resolve in two seconds does not resolve; an answer is not believed for longer than five minutes.
-fn bound(options: &mut ResolverOpts) {
-    options.timeout = Duration::from_secs(1);
+fn bound(options: &mut ResolverOpts, bounds: &Bounds) {
+    options.timeout = bounds.time;
     options.attempts = 1;
-    options.cache_size = CACHED_MAX;
+    options.cache_size = bounds.cached_max;
     options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
-    options.positive_max_ttl = Some(Duration::from_secs(300));
-    options.negative_max_ttl = Some(Duration::from_secs(10));
-    options.max_active_requests = 256;
+    options.positive_max_ttl = Some(bounds.good_max);
+    options.negative_max_ttl = Some(bounds.bad_max);
+    options.max_active_requests = QUESTIONS_MAX;
     options.case_randomization = false;
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_families_take_turns_and_no_answer_is_endless() {
-        let v6 = |n: u16| IpAddr::from([0x2600, 0, 0, 0, 0, 0, 0, n]);
-        let v4 = |n: u8| IpAddr::from([1, 1, 1, n]);
-        assert_eq!(by_turns(vec![v6(1), v6(2), v6(3)], vec![v4(1)]), [v6(1), v4(1), v6(2), v6(3)]);
-        assert_eq!(by_turns(vec![], vec![v4(1), v4(2)]), [v4(1), v4(2)]);
-        assert_eq!(by_turns((0..99).map(v6).collect(), (0..99).map(v4).collect()).len(), ADDRESSES_MAX);
-    }
-}
+mod tests;

@@ -75,3 +75,32 @@ fn configure(roots: Arc<RootCertStore>) -> Result<ClientConfig, rustls::Error> {
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use eyot_bundle::release::Timeouts;
+
+    use super::*;
+
+    fn way(app: usize) -> Way {
+        let app = format!("a{app}").parse().expect("a name");
+        Way { app, private: Vec::new(), tls: None, timeouts: Timeouts::default() }
+    }
+
+    #[test]
+    fn so_many_configurations_are_kept_and_those_that_no_longer_fit_are_made_anew() {
+        let tls = Tls::new(None).expect("the defaults");
+        let first = tls.configuration(&way(0)).expect("a configuration");
+        for app in 0..KEPT_MAX {
+            tls.configuration(&way(app)).expect("a configuration");
+        }
+        let again = tls.configuration(&way(0)).expect("a configuration");
+        assert!(Arc::ptr_eq(&first, &again), "all of them fit");
+        for app in KEPT_MAX..KEPT_MAX * 2 + 1 {
+            tls.configuration(&way(app)).expect("a configuration");
+            assert!(tls.kept.lock().expect("no panic").len() <= KEPT_MAX);
+        }
+        let again = tls.configuration(&way(0)).expect("a configuration");
+        assert!(!Arc::ptr_eq(&first, &again), "it made room");
+    }
+}

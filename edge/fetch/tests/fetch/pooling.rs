@@ -1,13 +1,17 @@
 //! Which connections are kept, shared, tried again, and how many there may be.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use eyot_fetch::Resolver;
 use eyot_plan::body;
 use eyot_plan::fault::Code;
 use futures_util::future::join_all;
+use hickory_proto::op::Message;
 use http::{Method, Request, Response};
 use tokio::io::AsyncWriteExt;
+use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 
 use crate::harness::*;
@@ -147,6 +151,53 @@ async fn an_app_at_its_bound_waits_and_is_told_and_others_go_on() {
     for server in [&good, &says(GOOD).await, &good] {
         assert_eq!(outcome(&fetch, &way, get(server.http("/"))).await, ok("good"), "an idle one makes room");
     }
+}
+
+#[tokio::test]
+async fn an_app_makes_so_many_connections_at_once_and_others_go_on() {
+    const MADE_MAX: usize = 64;
+    // One that takes connections and is silent in TLS, and a resolver that is silent.
+    let silent = raw(|stream, _| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let resolver = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let server = resolver.local_addr().expect("bound");
+    for by_name in [false, true] {
+        let good = says(GOOD).await;
+        let fetch = fetch_with(|options| options.resolver = Resolver::Servers(vec![server]));
+        let held: Vec<_> = (0..MADE_MAX)
+            .map(|number| {
+                let (fetch, mut way) = (fetch.clone(), way());
+                way.timeouts.connect_ms = 60_000;
+                let uri = if by_name { format!("http://n{number}.test/") } else { silent.https("127.0.0.1", "/") };
+                tokio::spawn(async move { fetch.send(&way, get(uri)).await.map(drop) })
+            })
+            .collect();
+        if by_name {
+            let mut asked = HashSet::new();
+            while asked.len() < MADE_MAX {
+                asked.insert(asked_name(&resolver).await);
+            }
+        } else {
+            until(|| silent.connections() == MADE_MAX).await;
+        }
+        let mut waits = way();
+        waits.timeouts.connect_ms = 100;
+        assert_eq!(outcome(&fetch, &waits, get(good.http("/"))).await, Err(Code::AllowanceSpent), "{by_name}");
+        assert_eq!(outcome(&fetch, &way_of("b", &["127.0.0.0/8"]), get(good.http("/"))).await, ok("good"));
+        assert_eq!(good.connections(), 1);
+        held.iter().for_each(tokio::task::JoinHandle::abort);
+        assert_eq!(outcome(&fetch, &way(), get(good.http("/"))).await, ok("good"), "{by_name}");
+    }
+}
+
+/// The name that the next question is about.
+async fn asked_name(resolver: &UdpSocket) -> String {
+    let mut buffer = [0; 4096];
+    let length = resolver.recv(&mut buffer).await.expect("a question");
+    Message::from_vec(&buffer[..length]).expect("a question").queries[0].name().to_string()
 }
 
 #[tokio::test]

@@ -81,3 +81,31 @@ async fn time_to_connect_is_not_counted_as_time_to_the_first_byte() {
     (way.timeouts.connect_ms, way.timeouts.first_byte_ms) = (20_000, 500);
     assert_eq!(outcome(&fetch(), &way, get(server.https("127.0.0.1", "/"))).await, ok("up"));
 }
+
+#[tokio::test]
+async fn sessions_are_resumed_and_what_no_longer_fits_is_made_anew() {
+    use rustls::HandshakeKind::{Full, Resumed};
+    let (ca, mut config) = certificate(&["*.up.test"]);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let (told, mut kinds) = tokio::sync::mpsc::unbounded_channel();
+    let server = raw(move |stream, _| {
+        let (acceptor, told) = (acceptor.clone(), told.clone());
+        async move {
+            let mut tls = acceptor.accept(stream).await.expect("a handshake");
+            told.send(tls.get_ref().1.handshake_kind()).expect("the test listens");
+            read_head(&mut tls).await.expect("a head");
+            let said = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nup";
+            tokio::io::AsyncWriteExt::write_all(&mut tls, said).await.expect("written");
+        }
+    })
+    .await;
+    let fetch = fetch();
+    // A server's sessions are its name's, so each name is another server; all have one configuration.
+    let others = (1..=33).map(|number| (number, Full));
+    for (number, kind) in [(0, Full), (0, Resumed)].into_iter().chain(others).chain([(33, Resumed), (0, Full)]) {
+        let way = way_tls(Some(&format!("n{number}.up.test")), Some(&ca));
+        assert_eq!(outcome(&fetch, &way, get(server.https("127.0.0.1", "/"))).await, ok("up"));
+        assert_eq!(kinds.recv().await, Some(Some(kind)), "n{number}");
+    }
+}
