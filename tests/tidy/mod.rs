@@ -1,5 +1,6 @@
 //! The house, checked: which crate may know which, which words may stand where. It reads the sources; it runs nothing.
 
 mod arrows;
+mod limits;
 mod source;
 mod words;
