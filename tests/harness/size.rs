@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 /// The numbers of one run.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "each binary of tests reads the numbers that are its own")]
 pub(crate) struct Size {
     /// Calls at once of one app.
     pub crowd: usize,
@@ -12,6 +13,10 @@ pub(crate) struct Size {
     pub body_bytes: usize,
     /// Where the node is killed in a pull.
     pub kill_points: usize,
+    /// The ledger is cut off at each so manieth byte.
+    pub ledger_cut_bytes: usize,
+    /// Bits of the ledger that are flipped, one at a time.
+    pub ledger_flips: usize,
     /// Requests while a release is published.
     pub publish_requests: usize,
     /// Calls of a neighbour beside each hostile guest.
@@ -31,6 +36,8 @@ pub(crate) fn size() -> Size {
                 crowd: 100,
                 body_bytes: 8 << 20,
                 kill_points: 12,
+                ledger_cut_bytes: 7,
+                ledger_flips: 1_000,
                 publish_requests: 300,
                 neighbour_calls: 20,
                 seed,
@@ -39,6 +46,8 @@ pub(crate) fn size() -> Size {
                 crowd: 200,
                 body_bytes: 100 << 20,
                 kill_points: 120,
+                ledger_cut_bytes: 1,
+                ledger_flips: 20_000,
                 publish_requests: 5_000,
                 neighbour_calls: 200,
                 seed,
