@@ -138,7 +138,7 @@ impl Trust {
         roles.iter().filter_map(|role| self.pin(role).map(|pin| pinned(role, pin))).filter_map(untried).collect()
     }
 
-    /// Takes the bytes of a wanted file.
+    /// Takes the bytes of a wanted file. `now` is the caller's own clock, which also bounds what signed time is believed.
     ///
     /// # Errors
     /// The reason why it is not believed. What was believed before stays; the file is asked for again in the next round.
@@ -147,7 +147,7 @@ impl Trust {
             return Err(Refusal::new(Reason::Parse, format!("{file} was not asked for")));
         };
         let role = role_of(file);
-        let now = now.max(self.time_floor());
+        let (clock, now) = (now, now.max(self.time_floor()));
         let fed = if bytes.len() as u64 > want.bytes_max {
             Err(Refusal::new(Reason::Parse, format!("{file} is larger than the {} bytes it may have", want.bytes_max)))
         } else {
@@ -155,6 +155,9 @@ impl Trust {
         };
         match fed {
             Ok(persist) => {
+                if role == "timestamp" && persist {
+                    self.raise_time(clock);
+                }
                 self.refused.remove(role);
                 let name = if role == "root" { file.to_owned() } else { format!("{role}.json") };
                 Ok(Fed { name, persist })

@@ -316,7 +316,8 @@ async fn read(entry: Option<Entry>, blobs: &impl Blobs, root: &Bytes) -> Result<
         let bytes = blobs.get(file.sha256, 0..file.length.min(FILE_BYTES_MAX)).await?.ok_or_else(missing)?;
         files.insert(name.clone(), bytes);
     }
-    let trust = Trust::replay(root, files.iter().map(|(name, bytes)| (name.clone(), bytes.to_vec())))?;
+    let mut trust = Trust::replay(root, files.iter().map(|(name, bytes)| (name.clone(), bytes.to_vec())))?;
+    trust.raise_time(Timestamp::now());
     // A replay passes over what another key signed; a state in which such a thing stands is not this operator's.
     let app_role = |role: &str| app_of_role(role).is_some();
     if let Some((role, refusal)) = trust.refused().into_iter().find(|(role, _)| !app_role(role)) {

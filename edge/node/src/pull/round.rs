@@ -91,7 +91,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             self.trust.absent(&want.file);
             return Ok(());
         };
-        match self.trust.feed(&want.file, &bytes, self.now()) {
+        match self.trust.feed(&want.file, &bytes, jiff::Timestamp::now()) {
             Ok(fed) if fed.persist => {
                 let put = Files::from([(fed.name.clone(), bytes.to_vec())]);
                 let floors = Floors {

@@ -3,11 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sigstore_tuf::metadata::{Metadata, Snapshot};
 
 use super::explain::explain;
 use crate::refusal::{Reason, Refusal};
+
+/// A signed time counts at most so far beyond the clock of who takes it: one that is wrong, or signed by a thief of the
+/// online key, must not make everything expire that others signed.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(1);
 
 /// The lowest version of each role that may still be believed, and the latest signed time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +31,12 @@ impl Floors {
         if let Some(pin) = timestamp.snapshot_meta() {
             self.raise("snapshot", pin.version);
         }
-        self.issued = self.issued.max(issued(timestamp));
+    }
+
+    /// Believes the signed time of a timestamp, as far as the clock of who takes it bears it out.
+    pub(super) fn raise_time(&mut self, timestamp: &sigstore_tuf::Timestamp, clock: Timestamp) {
+        let latest = clock.checked_add(AHEAD_MAX).unwrap_or(Timestamp::MAX);
+        self.issued = self.issued.max(issued(timestamp).map(|issued| issued.min(latest)));
     }
 
     pub(super) fn raise_snapshot(&mut self, snapshot: &Snapshot) {

@@ -14,7 +14,8 @@ const ROOTS_MAX: usize = 4096;
 impl Trust {
     /// What a ledger's `files` (its names to exact bytes) say, on top of `root`. A file that its pin has overtaken still
     /// counts as the last good one; one whose key has lost its role since falls out and is named by [`Self::refused`].
-    /// Expired metadata is believed here: ask [`Self::expired`] before anything new starts.
+    /// Expired metadata is believed here: ask [`Self::expired`] before anything new starts. No signed time is: a ledger
+    /// notes what was believed apart from its files ([`Self::raise_floors`]).
     ///
     /// # Errors
     /// If a file is not what was believed once: the ledger is damaged.
@@ -44,6 +45,14 @@ impl Trust {
     pub fn raise_floors(&mut self, floors: &BTreeMap<String, u64>, time_floor: Timestamp) {
         floors.iter().for_each(|(role, version)| self.floors.raise(role, *version));
         self.floors.issued = self.floors.issued.max(Some(time_floor));
+    }
+
+    /// Believes the signed time of the timestamp that is believed, at most an hour beyond `clock`. For those who note no
+    /// time apart from the files.
+    pub fn raise_time(&mut self, clock: Timestamp) {
+        if let Some(timestamp) = self.set.timestamp() {
+            self.floors.raise_time(timestamp, clock);
+        }
     }
 
     fn replay_file(

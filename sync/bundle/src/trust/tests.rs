@@ -1,6 +1,7 @@
 //! A whole world is authored with `sign` and walked by `trust`; then one thing after another is made wrong in it.
 
 mod bad;
+mod most;
 mod replays;
 mod rotations;
 mod world;
@@ -90,4 +91,33 @@ fn a_clock_that_went_back_makes_nothing_fresh_again() {
     all_good(&world.walk(&mut trust));
     assert!(trust.expired(stale.now).is_empty());
     assert_eq!(trust.time_floor(), world.now);
+}
+
+#[test]
+fn a_signed_time_counts_at_most_an_hour_beyond_the_clock_and_expires_nothing_that_others_signed() {
+    let hours = jiff::SignedDuration::from_hours;
+    for (ahead, floor) in [(0, 0), (1, 1), (2, 1), (24 * 365 * 20, 1)] {
+        let mut world = World::new(&["shop"]);
+        world.publish("shop", 1);
+        let clock = world.now;
+        let mut trust = Trust::new(&world.roots[0]).unwrap();
+        all_good(&world.walk(&mut trust));
+        // Again and again, so that no step stands on the one before.
+        for _ in 0..3 {
+            world.now = clock + hours(ahead);
+            world.online();
+            all_good(&world.walk_at(&mut trust, clock));
+            assert_eq!(trust.time_floor(), clock + hours(floor), "{ahead} h ahead");
+        }
+        assert!(trust.expired(clock).is_empty(), "{ahead} h ahead");
+        let ledger = world.ledger(&mut Trust::new(&world.roots[0]).unwrap());
+        let mut again = Trust::replay(&world.roots[0], ledger.into_iter()).unwrap();
+        again.raise_time(clock);
+        assert_eq!(again.time_floor(), trust.time_floor(), "{ahead} h ahead");
+        // The clock that signs was put right.
+        world.now = clock + hours(floor);
+        world.publish("shop", 2);
+        all_good(&world.walk_at(&mut trust, clock));
+        assert_eq!(trust.apps()[0].releases.len(), 2, "{ahead} h ahead");
+    }
 }

@@ -130,7 +130,7 @@ impl Trust {
         &self.floors.versions
     }
 
-    /// The latest signed time: it is at least so late, whatever the clock says.
+    /// The latest signed time that is believed: it is at least so late, whatever the clock says.
     pub fn time_floor(&self) -> Timestamp {
         self.floors.issued.unwrap_or(Timestamp::UNIX_EPOCH)
     }

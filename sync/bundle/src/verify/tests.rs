@@ -1,5 +1,7 @@
 //! Releases and controls that say what they may not: each is one good document with one thing changed.
 
+mod most;
+
 use serde_json::{Value, json};
 
 use super::*;

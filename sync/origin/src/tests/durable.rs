@@ -202,6 +202,42 @@ fn what_expires_is_signed_anew_in_time_and_only_then() {
 }
 
 #[test]
+fn an_origin_whose_clock_ran_a_year_ahead_is_believed_again_once_it_is_right() {
+    let mut house = House::new();
+    house.start_granted().stop();
+    let stores = stores(&house);
+    let clock = jiff::Timestamp::now();
+    let root = std::fs::read(house.folder.path().join("root.json")).expect("the root");
+    let mut trust = Trust::new(&root).expect("the root");
+    block_on(async {
+        let wrong = catalog(&house, &stores).await;
+        wrong.run(&Job::Keep, clock + jiff::SignedDuration::from_hours(24 * 365)).await.expect("it signs");
+        follow(&wrong, &mut trust, clock).await;
+        assert!(trust.expired(clock).is_empty() && trust.refused().is_empty());
+        drop(wrong);
+        let right = catalog(&house, &stores).await;
+        let publish = house.publish(&release("shop", 1, &[]), &[]);
+        right.run(&Job::Publish { app: name("shop"), publish }, clock).await.expect("nothing has expired");
+        follow(&right, &mut trust, clock).await;
+        assert_eq!(trust.apps()[0].releases.len(), 1, "{:?}", trust.refused());
+    });
+}
+
+/// A node's round, by its own clock.
+async fn follow(origin: &Catalog<RedbHeads, FileBlobs>, trust: &mut Trust, clock: jiff::Timestamp) {
+    trust.begin();
+    let view = origin.view();
+    while let Some(want) = trust.wants().into_iter().next() {
+        let Some(file) = view.metadata(&want.file) else {
+            trust.absent(&want.file);
+            continue;
+        };
+        let bytes = origin.blobs.get(file.sha256, 0..file.length).await.expect("a store").expect("the file");
+        let _ = trust.feed(&want.file, &bytes, clock);
+    }
+}
+
+#[test]
 fn what_no_release_names_is_swept_after_a_day_and_what_one_names_is_not() {
     let mut house = House::new();
     let origin = house.start_granted();
