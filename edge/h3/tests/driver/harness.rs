@@ -117,9 +117,18 @@ impl Server {
 
 /// A QUIC client that knows no HTTP/3.
 pub(crate) async fn raw(tls: &Tls, address: SocketAddr) -> quinn::Connection {
+    raw_with(tls, address, |honest| Arc::new(honest)).await
+}
+
+/// The same, with TLS of the test's own making.
+pub(crate) async fn raw_with(
+    tls: &Tls,
+    address: SocketAddr,
+    made: impl FnOnce(QuicClientConfig) -> Arc<dyn quinn::crypto::ClientConfig>,
+) -> quinn::Connection {
     let mut config = tls.client.clone();
     config.alpn_protocols = vec![ALPN.to_vec()];
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+    let mut config = ClientConfig::new(made(QuicClientConfig::try_from(config).unwrap()));
     config.transport_config(Arc::new(client_transport()));
     let endpoint = Endpoint::client(local()).unwrap();
     endpoint.connect_with(config, address, "localhost").unwrap().await.unwrap()

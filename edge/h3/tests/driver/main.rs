@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod at_once;
 mod drain;
 mod exchange;
 mod harness;
