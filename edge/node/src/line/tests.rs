@@ -14,6 +14,7 @@ use crate::sockets::Sockets;
 mod late;
 mod limits;
 mod targets;
+mod upstreams;
 
 /// A node in a folder of its own.
 struct House {

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use super::*;
 
 /// An upstream that tells what it was asked: the request's line, its fields, its body's length. It ends with the test.
-async fn upstream() -> SocketAddr {
+pub(super) async fn upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
@@ -45,7 +45,7 @@ async fn tell(request: hyper::Request<Incoming>) -> Result<Response<Full<bytes::
 
 const LOOPBACK: &str = r#"[{"net": "127.0.0.0/8"}]"#;
 
-fn loopback() -> Value {
+pub(super) fn loopback() -> Value {
     serde_json::from_str(LOOPBACK).expect("JSON")
 }
 
