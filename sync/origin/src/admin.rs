@@ -135,3 +135,101 @@ fn answer(method: &Method, path: &str, status: &impl Status) -> Response<Full<By
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Counts how often it was asked.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Status for Counting {
+        fn unready(&self) -> Option<String> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+
+        fn metrics(&self) -> String {
+            String::new()
+        }
+    }
+
+    /// A listener that answers, and how to reach it.
+    fn listening() -> (Arc<Counting>, SocketAddr, tokio::task::JoinSet<Infallible>) {
+        let any = AdminAddress::Tcp("127.0.0.1:0".parse().expect("an address"));
+        let listener = Listener::bind(&any).expect("a listener");
+        let (status, address) = (Arc::new(Counting::default()), listener.address().expect("an address"));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(serve(listener, Arc::clone(&status)));
+        (status, address, tasks)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the test's own loopback")]
+    async fn connect(address: SocketAddr) -> TcpStream {
+        TcpStream::connect(address).await.expect("a connection")
+    }
+
+    const READY: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: admin\r\n\r\n";
+
+    /// The first bytes of an answer.
+    async fn answered(stream: &mut TcpStream) -> String {
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.expect("an answer");
+        String::from_utf8_lossy(&head).into_owned()
+    }
+
+    #[tokio::test]
+    async fn sixty_four_connections_are_taken_and_the_next_waits_until_one_ends() {
+        let (status, address, _tasks) = listening();
+        let mut held = Vec::new();
+        for _ in 0..64 {
+            let mut stream = connect(address).await;
+            stream.write_all(READY).await.expect("a request");
+            assert_eq!(answered(&mut stream).await, "HTTP/1.1 200");
+            held.push(stream);
+        }
+        let mut next = connect(address).await;
+        next.write_all(READY).await.expect("a request");
+        // Those that are held are answered meanwhile, each once more.
+        for stream in &mut held {
+            stream.write_all(READY).await.expect("a request");
+            let mut rest = [0; 256];
+            while stream.read(&mut rest).await.expect("the rest") == rest.len() {}
+        }
+        while status.0.load(Ordering::Relaxed) < 128 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(status.0.load(Ordering::Relaxed), 128, "the one that waits was not asked for");
+        held.pop();
+        assert_eq!(answered(&mut next).await, "HTTP/1.1 200");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_in_ten_seconds_ends_its_connection() {
+        let (_status, address, _tasks) = listening();
+        let mut stream = connect(address).await;
+        let begun = Instant::now();
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nho").await.expect("half a head");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.expect("the end");
+        assert_eq!(begun.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_head_of_more_than_sixteen_kibibytes_is_not_read() {
+        for (field_bytes, status) in [(15 << 10, "HTTP/1.1 200"), (17 << 10, "HTTP/1.1 431")] {
+            let (_status, address, _tasks) = listening();
+            let mut stream = connect(address).await;
+            let head = format!("GET /readyz HTTP/1.1\r\nhost: admin\r\nx: {}\r\n\r\n", "x".repeat(field_bytes));
+            stream.write_all(head.as_bytes()).await.expect("a request");
+            assert_eq!(answered(&mut stream).await, status, "{field_bytes}");
+        }
+    }
+}

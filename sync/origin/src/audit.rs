@@ -26,12 +26,18 @@ pub(crate) struct Audit(Arc<Mutex<Open>>);
 struct Open {
     path: PathBuf,
     file: File,
+    file_bytes_max: u64,
     recent: VecDeque<AuditRecord>,
 }
 
 impl Audit {
     /// Opens the file, or makes it. A last line that was cut off is ended and passed over.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Self::open_within(path, FILE_BYTES_MAX)
+    }
+
+    /// The same, with files of at most so many bytes.
+    fn open_within(path: &Path, file_bytes_max: u64) -> io::Result<Self> {
         let mut file = append(path)?;
         let length = file.metadata()?.len();
         let from = length.saturating_sub(TAIL_BYTES);
@@ -44,7 +50,7 @@ impl Audit {
         let lines = tail.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
         let mut recent: VecDeque<AuditRecord> = lines.collect();
         recent.drain(..recent.len().saturating_sub(RECENT_MAX));
-        Ok(Self(Arc::new(Mutex::new(Open { path: path.to_owned(), file, recent }))))
+        Ok(Self(Arc::new(Mutex::new(Open { path: path.to_owned(), file, file_bytes_max, recent }))))
     }
 
     /// Writes a record. A disk that is full does not stop what was done; the log says so.
@@ -78,7 +84,7 @@ impl Open {
             self.recent.pop_front();
         }
         self.recent.push_back(record);
-        if self.file.metadata()?.len() + line.len() as u64 > FILE_BYTES_MAX {
+        if self.file.metadata()?.len() + line.len() as u64 > self.file_bytes_max {
             std::fs::rename(&self.path, self.path.with_extension("1.jsonl"))?;
             self.file = append(&self.path)?;
         }
@@ -104,6 +110,51 @@ mod tests {
             result: "done".to_owned(),
             detail: "é".repeat(DETAIL_BYTES_MAX),
         }
+    }
+
+    #[tokio::test]
+    async fn a_full_file_is_moved_aside_and_no_third_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("audit.jsonl");
+        let one = serde_json::to_vec(&record("0")).expect("a record").len() as u64;
+        // The record's words are cut: a line is shorter than this.
+        let audit = Audit::open_within(&path, 2 * one).expect("a file");
+        for number in 0..20 {
+            audit.write(record(&format!("{number:04}"))).await;
+            for file in std::fs::read_dir(folder.path()).expect("the folder") {
+                assert!(file.expect("a file").metadata().expect("its size").len() <= 2 * one);
+            }
+        }
+        let mut names: Vec<_> = std::fs::read_dir(folder.path())
+            .expect("the folder")
+            .map(|file| file.expect("a file").file_name().into_string().expect("text"))
+            .collect();
+        names.sort();
+        assert_eq!(names, ["audit.1.jsonl", "audit.jsonl"]);
+        let kept = names.iter().map(|name| std::fs::read_to_string(folder.path().join(name)).expect("lines"));
+        let kept: Vec<AuditRecord> =
+            kept.collect::<String>().lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+        assert_eq!(kept.last().map(|record| record.action.as_str()), Some("0019"));
+        assert!(kept.len() > 2 && kept.len() < 20, "{}", kept.len());
+        assert!(kept.iter().all(|record| record.detail.len() == DETAIL_BYTES_MAX), "cut, and at a character");
+        assert_eq!(audit.recent(|_| true).len(), 20, "those in memory are others");
+    }
+
+    #[tokio::test]
+    async fn the_newest_thousand_records_are_in_memory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("audit.jsonl");
+        let short = |number: usize| AuditRecord { detail: String::new(), ..record(&number.to_string()) };
+        let lines = (0..1_001).map(|number| serde_json::to_string(&short(number)).expect("a record") + "\n");
+        std::fs::write(&path, lines.collect::<String>()).expect("the file");
+        let audit = Audit::open(&path).expect("the file");
+        let ends = || {
+            let recent = audit.recent(|_| true);
+            (recent.len(), recent[0].action.clone(), recent[recent.len() - 1].action.clone())
+        };
+        assert_eq!(ends(), (1_000, "1".to_owned(), "1000".to_owned()));
+        audit.write(short(1_001)).await;
+        assert_eq!(ends(), (1_000, "2".to_owned(), "1001".to_owned()));
     }
 
     #[tokio::test]

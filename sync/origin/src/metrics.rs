@@ -99,3 +99,28 @@ fn count<N>(nodes: &BTreeMap<N, FleetNode>, now: Timestamp) -> BTreeMap<(String,
     }
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_silent_once_two_minutes_have_passed_without_a_report_or_a_stream() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        for (watching, revoked, reported, now, state) in [
+            (false, false, None, 0, "silent"),
+            (false, false, Some(0), 119, "reporting"),
+            (false, false, Some(0), 120, "silent"),
+            (true, false, Some(0), 120, "watching"),
+            (true, true, Some(0), 0, "revoked"),
+        ] {
+            let region = "eu-fra".to_owned();
+            let node = FleetNode { region, revoked, watching, reported: reported.map(at), report: None };
+            let counts = count(&[("fra-1", node)].into(), at(now));
+            let found: Vec<_> =
+                counts.iter().filter(|(_, count)| **count > 0.0).map(|((_, state), _)| *state).collect();
+            assert_eq!(found, [state], "{reported:?} at {now}");
+            assert_eq!(counts.len(), 4, "every state is told");
+        }
+    }
+}

@@ -92,4 +92,17 @@ mod tests {
         assert!(nonces.take("a", "2", 0).is_ok());
         assert!(nonces.take("c", "more", 2 * WINDOW_S + 1).is_ok());
     }
+
+    #[test]
+    fn the_nonces_of_all_keys_are_bounded_and_those_that_ended_make_room() {
+        let nonces = Nonces::new(0);
+        for number in 0..NONCES_MAX {
+            let key = (number / NONCES_PER_KEY_MAX).to_string();
+            nonces.take(&key, &number.to_string(), 0).expect("room");
+        }
+        for key in ["0", "another"] {
+            assert_eq!(nonces.take(key, "more", 2 * WINDOW_S).expect_err("full").code(), "overloaded", "{key}");
+        }
+        assert!(nonces.take("another", "more", 2 * WINDOW_S + 1).is_ok());
+    }
 }

@@ -22,7 +22,7 @@ use crate::heads::{Heads as _, HeadsError};
 use crate::job::Job;
 use crate::metrics::Metrics;
 use crate::signer::{Signer, SignerError, secret_path};
-use crate::wire::Wire;
+use crate::wire::{Limits, Wire};
 
 /// A root file larger than this is none, in bytes.
 const ROOT_BYTES_MAX: u64 = 4 << 20;
@@ -80,6 +80,25 @@ type Kept = Catalog<RedbHeads, FileBlobs>;
 /// # Errors
 /// What is not usable, at the start. Nothing that a client does.
 pub async fn run(config: Config, ready: impl FnOnce(Bound), shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    run_within(Bounds::default(), config, ready, shutdown).await
+}
+
+/// What a running origin keeps within.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bounds {
+    /// The listeners'.
+    pub(crate) front: Settings,
+    /// The wire's.
+    pub(crate) wire: Limits,
+}
+
+/// Runs an origin as [`run`] does, within `bounds`.
+pub(crate) async fn run_within(
+    bounds: Bounds,
+    config: Config,
+    ready: impl FnOnce(Bound),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     // Sockets first: a bad address fails before anything is opened.
     let sockets = Sockets::bind(&Addresses { https: config.listen.clone(), http: Vec::new(), udp_sockets: 1 })?;
     let listeners = config.admin.iter().map(|address| {
@@ -97,7 +116,7 @@ pub async fn run(config: Config, ready: impl FnOnce(Bound), shutdown: impl Futur
     let audit = Audit::open(&audit_path).map_err(|error| file("the audit", audit_path, &error.to_string()))?;
     let (fleet, metrics) = (Fleet::default(), Arc::new(Metrics::new()));
     let (end, ending) = watch::channel(false);
-    let wire = Wire::new(Arc::clone(&catalog), audit, fleet.clone(), Arc::clone(&metrics), ending);
+    let wire = Wire::new(Arc::clone(&catalog), audit, fleet.clone(), Arc::clone(&metrics), ending, bounds.wire);
     let health = Arc::new(Health { catalog: Arc::clone(&catalog), fleet: fleet.clone(), metrics, certificates });
     let bound =
         Bound { wire: sockets.tls_addresses(), admin: listeners.iter().filter_map(Listener::address).collect() };
@@ -115,7 +134,7 @@ pub async fn run(config: Config, ready: impl FnOnce(Bound), shutdown: impl Futur
         end.send_replace(true);
     };
     let certificates = Arc::clone(&health.certificates);
-    eyot_front::run(sockets, certificates, Settings::default(), Arc::new(wire), stop).await?;
+    eyot_front::run(sockets, certificates, bounds.front, Arc::new(wire), stop).await?;
     tasks.shutdown().await;
     Ok(())
 }
@@ -225,5 +244,39 @@ impl Status for Health {
         let certificates: Vec<_> =
             self.certificates.expiries().into_iter().map(|(name, at)| (name, seconds(at))).collect();
         self.metrics.render(&self.catalog.view(), &self.fleet, &certificates, Timestamp::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::house::{House, certificate};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_certificate_is_read_anew_every_hour_and_one_of_no_use_leaves_the_old() {
+        let house = House::new();
+        let config = house.config();
+        let catalog = Arc::new(open(&config).await.unwrap_or_else(|error| panic!("{error}")));
+        let files = [(secret_path(&config.tls_chain), secret_path(&config.tls_key))];
+        let certificates = Certificates::load(&files).expect("a certificate");
+        let (fleet, metrics) = (Fleet::default(), Arc::new(Metrics::new()));
+        let health =
+            Health { catalog: Arc::clone(&catalog), fleet: fleet.clone(), metrics, certificates: certificates.clone() };
+        let keeping = tokio::spawn(keep(catalog, fleet, Arc::new(health)));
+        let names = || certificates.expiries().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let first = names();
+        certificate(house.folder.path(), "second.example.com");
+        tokio::time::sleep(Duration::from_millis(3_599_500)).await;
+        assert_eq!(names(), first, "the hour is not over");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let second = names();
+        assert_ne!(second, first);
+        std::fs::write(house.folder.path().join("tls.key"), "no key").expect("a file");
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(names(), second, "the old one stays");
+        certificate(house.folder.path(), "third.example.com");
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_ne!(names(), second, "and the next that is good is taken");
+        keeping.abort();
     }
 }

@@ -59,7 +59,11 @@ impl Uploads {
         if self.holds(digest) || (used.saturating_add(size) <= bytes_max && self.blobs.len() < UPLOADS_MAX) {
             return Ok(());
         }
-        let detail = format!("{used} of {bytes_max} bytes of bundles are used, and {size} more do not fit");
+        let detail = if self.blobs.len() < UPLOADS_MAX {
+            format!("{used} of {bytes_max} bytes of bundles are used, and {size} more do not fit")
+        } else {
+            format!("{UPLOADS_MAX} bundles are kept; those that no release names are gone after a day")
+        };
         Err(Denied::refused(Reason::OverQuota, detail))
     }
 
@@ -180,6 +184,17 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_app_has_twenty_thousand_uploads_and_no_more() {
+        let digest = |number: usize| Digest::of(&number.to_be_bytes());
+        let blobs = (0..19_999).map(|number| (digest(number), Upload { size: 1, at: 0 }));
+        let mut uploads = Uploads { blobs: blobs.collect(), publishes: Vec::new() };
+        assert!(uploads.fits(digest(20_000), 1, u64::MAX).is_ok());
+        uploads.blobs.insert(digest(20_000), Upload { size: 1, at: 0 });
+        assert_eq!(uploads.fits(digest(20_001), 1, u64::MAX).expect_err("one more").code(), "over_quota");
+        assert!(uploads.fits(digest(7), 1, u64::MAX).is_ok(), "it is there already");
+    }
 
     #[test]
     fn an_app_has_so_many_bytes_and_so_many_publishes_an_hour() {

@@ -259,3 +259,20 @@ fn root_keys(files: &Files, first_root: &[u8], roles: &[&str]) -> Result<Vec<Pub
     let keys = ids.filter_map(|id| root.signed.keys.get(id)).filter(|key| key.keytype == "ed25519");
     Ok(keys.filter_map(|key| PublicKey::from_hex(&key.keyval.public)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_was_replaced_the_newest_files_are_kept_and_no_timestamp() {
+        let mut state = State::default();
+        for version in 1..=300 {
+            state.put("app-shop.json", version, b"{}", version);
+            state.put("timestamp.json", version, b"{}", version);
+        }
+        let kept: Vec<_> = state.earlier.iter().map(|(name, _)| name.clone()).collect();
+        let newest: Vec<_> = (300 - 256..300).map(|version| format!("{version}.app-shop.json")).collect();
+        assert_eq!(kept, newest);
+    }
+}

@@ -4,6 +4,7 @@
 mod auth;
 mod blob;
 mod body;
+mod limits;
 mod read;
 mod watch;
 mod write;
@@ -27,9 +28,7 @@ use crate::heads::Heads;
 use crate::metrics::Metrics;
 use crate::nonces::Nonces;
 use crate::view::View;
-
-/// Uploads at once: of blobs, and of bodies that are held in memory.
-const UPLOADS_MAX: usize = 8;
+pub(crate) use limits::Limits;
 
 /// The wire of one origin.
 pub(crate) struct Wire<H, B> {
@@ -38,6 +37,7 @@ pub(crate) struct Wire<H, B> {
     pub(crate) fleet: Fleet,
     pub(crate) metrics: Arc<Metrics>,
     nonces: Nonces,
+    limits: Limits,
     uploads: Semaphore,
     /// Turns true when the origin ends: streams end then.
     ending: tokio::sync::watch::Receiver<bool>,
@@ -58,10 +58,11 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         fleet: Fleet,
         metrics: Arc<Metrics>,
         ending: tokio::sync::watch::Receiver<bool>,
+        limits: Limits,
     ) -> Self {
-        let uploads = Semaphore::new(UPLOADS_MAX);
+        let uploads = Semaphore::new(limits.uploads_max);
         let nonces = Nonces::new(Timestamp::now().as_second());
-        Self { catalog, audit, fleet, metrics, nonces, uploads, ending }
+        Self { catalog, audit, fleet, metrics, nonces, limits, uploads, ending }
     }
 
     async fn respond(&self, arrival: Arrival) -> Result<Response<Body>, Denied> {

@@ -20,7 +20,7 @@ use eyot_link::wire::{Base64, OperatorUpload, Publish};
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::run::{Bound, run};
+use crate::run::{Bound, Bounds, run_within};
 
 pub(crate) fn name(text: &str) -> Name {
     text.parse().expect("a name of this test")
@@ -56,6 +56,8 @@ pub(crate) struct House {
     pub(crate) port: u16,
     /// Lines of origin.toml beside the usual.
     pub(crate) more: String,
+    /// What the origin keeps within.
+    pub(crate) bounds: Bounds,
 }
 
 /// A running origin.
@@ -69,7 +71,22 @@ pub(crate) struct Origin {
 impl Origin {
     /// Ends it well.
     pub(crate) fn stop(mut self) {
+        self.begin_to_stop();
+        self.await_end();
+    }
+
+    /// Tells it to end.
+    pub(crate) fn begin_to_stop(&mut self) {
         let _ = self.stop.take().map(|stop| stop.send(()));
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_there(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty))
+    }
+
+    /// Waits until it has ended well.
+    pub(crate) fn await_end(&self) {
         self.ended.recv_timeout(Duration::from_secs(60)).expect("the origin ends").expect("and ends well");
     }
 }
@@ -105,10 +122,11 @@ impl House {
             snapshot: key(),
             director: key(),
             publishers: ["shop", "blog"].map(|app| (name(app), key())).into(),
-            ca_pem: certificate(folder.path()),
+            ca_pem: certificate(folder.path(), "127.0.0.1"),
             targets_version: 0,
             port: 0,
             more: String::new(),
+            bounds: Bounds::default(),
             folder,
         };
         house.write_keys();
@@ -229,11 +247,12 @@ director = "{}"
         let (ready, is_ready) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let config = self.config();
+        let (config, bounds) = (self.config(), self.bounds.clone());
         runtime.spawn(async move {
             let tell = ready.clone();
             let stopped = async { stopped.await.unwrap_or(()) };
-            let result = run(config, move |bound| tell.send(bound).expect("the test waits"), stopped).await;
+            let result =
+                run_within(bounds, config, move |bound| tell.send(bound).expect("the test waits"), stopped).await;
             drop(ready);
             let _ = end.send(result);
         });
@@ -346,9 +365,9 @@ pub(crate) fn with_function(mut release: Release, wasm: &Bytes) -> Release {
     release
 }
 
-/// A certificate for loopback, signed by itself, and its PEM.
-fn certificate(folder: &Path) -> String {
-    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+/// A certificate for `first` and loopback, signed by itself, and its PEM.
+pub(crate) fn certificate(folder: &Path, first: &str) -> String {
+    let names = [first, "127.0.0.1", "localhost"].map(str::to_owned);
     let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
     let pem = made.cert.pem();
     std::fs::write(folder.join("chain.pem"), &pem).expect("a file");

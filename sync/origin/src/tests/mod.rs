@@ -2,6 +2,8 @@
 
 mod access;
 mod durable;
-mod house;
+mod ending;
+pub(crate) mod house;
+mod most;
 mod publish;
 mod refused;

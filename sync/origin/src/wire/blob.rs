@@ -3,12 +3,10 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
-use eyot_link::wire::BLOB_BYTES_MAX;
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
 use futures_util::stream;
@@ -91,16 +89,14 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         }
         let declared = asked.parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let declared: u64 = declared.unwrap_or(0);
-        if declared > BLOB_BYTES_MAX {
-            return Err(body::too_large(BLOB_BYTES_MAX));
+        if declared > self.limits.blob_bytes_max {
+            return Err(body::too_large(self.limits.blob_bytes_max));
         }
         for app in &apps {
             self.catalog.may_upload(app, digest, declared).await?;
         }
         let _upload = self.permit()?;
-        let storing = self.store(bytes, digest, &apps);
-        let size =
-            tokio::time::timeout(Duration::from_secs(body::BODY_S), storing).await.map_err(|_| body::too_slow())??;
+        let size = body::in_time(self.store(bytes, digest, &apps), self.limits.body_time_max).await?;
         for app in &apps {
             self.catalog.note_upload(app, digest, size, asked.now).await?;
         }
@@ -115,8 +111,8 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         let mut size = 0;
         while let Some(piece) = body::next(&mut bytes).await? {
             size += piece.len() as u64;
-            if size > BLOB_BYTES_MAX {
-                return Err(body::too_large(BLOB_BYTES_MAX));
+            if size > self.limits.blob_bytes_max {
+                return Err(body::too_large(self.limits.blob_bytes_max));
             }
             writing.write(piece).await?;
         }

@@ -11,19 +11,29 @@ use http_body_util::BodyExt as _;
 use super::auth::Caller;
 use crate::denied::Denied;
 
-/// A body must be there within this, in seconds.
-pub(crate) const BODY_S: u64 = 600;
-
-/// All of a body, at most `bytes_max`, with the digest that its caller signed.
-pub(crate) async fn read(body: Body, caller: &Caller, bytes_max: usize) -> Result<Bytes, Denied> {
-    let reading = collect(body, bytes_max);
-    let bytes = tokio::time::timeout(Duration::from_secs(BODY_S), reading).await.map_err(|_| too_slow())??;
+/// All of a body, at most `bytes_max` and within `time_max`, with the digest that its caller signed.
+pub(crate) async fn read(body: Body, caller: &Caller, bytes_max: usize, time_max: Duration) -> Result<Bytes, Denied> {
+    let bytes = in_time(collect(body, bytes_max), time_max).await?;
     match caller {
         Caller::Signer { body, .. } if Digest::of(&bytes) != *body => {
             let detail = "the body is not the one that was signed".to_owned();
             Err(Denied::request(StatusCode::UNAUTHORIZED, "signature", detail))
         }
         _ => Ok(bytes),
+    }
+}
+
+/// What `reading` gives, if it does within `time_max`.
+pub(crate) async fn in_time<T>(
+    reading: impl Future<Output = Result<T, Denied>>,
+    time_max: Duration,
+) -> Result<T, Denied> {
+    match tokio::time::timeout(time_max, reading).await {
+        Ok(read) => read,
+        Err(_) => {
+            let detail = format!("the body took longer than {} s", time_max.as_secs());
+            Err(Denied::request(StatusCode::REQUEST_TIMEOUT, "too_slow", detail))
+        }
     }
 }
 
@@ -53,11 +63,6 @@ pub(crate) async fn next(body: &mut Body) -> Result<Option<Bytes>, Denied> {
 /// A body over its limit.
 pub(crate) fn too_large(bytes_max: u64) -> Denied {
     Denied::request(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("at most {bytes_max} bytes are taken here"))
-}
-
-/// A body that takes too long.
-pub(crate) fn too_slow() -> Denied {
-    Denied::request(StatusCode::REQUEST_TIMEOUT, "too_slow", format!("the body took longer than {BODY_S} s"))
 }
 
 /// Reads JSON that asks for something.

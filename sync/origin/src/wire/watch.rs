@@ -28,11 +28,6 @@ use crate::fleet::Stream;
 use crate::heads::Heads;
 use crate::view::View;
 
-/// Metadata of more bytes than this in all is not put into a line; nodes fetch it.
-const INLINE_BYTES_MAX: usize = 512 << 10;
-/// Streams at once.
-const STREAMS_MAX: usize = 20_000;
-
 impl<H: Heads, B: Blobs> Wire<H, B> {
     pub(super) fn watch(&self, asked: &Asked) -> Result<Response<Body>, Denied> {
         let Caller::Node(node) = &asked.caller else {
@@ -44,20 +39,18 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         if asked.parts.method == Method::HEAD {
             return Ok(Response::new(eyot_plan::body::empty()));
         }
-        if self.fleet.streams() >= STREAMS_MAX {
+        if self.fleet.streams() >= self.limits.streams_max {
             return Err(Denied::request(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many streams"));
         }
         let stream = self.fleet.stream(node)?;
-        let mut beat =
-            tokio::time::interval_at(Instant::now() + Duration::from_millis(BEAT_MS), Duration::from_millis(BEAT_MS));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut views = self.catalog.views();
         views.mark_changed();
         let watching = Watching {
             node: node.clone(),
             views,
             ending: self.ending.clone(),
-            beat,
+            beat: beat(),
+            inline_bytes_max: self.limits.inline_bytes_max,
             seq,
             timestamp: None,
             first: true,
@@ -74,12 +67,21 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
     }
 }
 
+/// The times at which a quiet stream says that it is there.
+fn beat() -> Interval {
+    let period = Duration::from_millis(BEAT_MS);
+    let mut beat = tokio::time::interval_at(Instant::now() + period, period);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat
+}
+
 /// One stream.
 struct Watching {
     node: Name,
     views: watch::Receiver<Arc<View>>,
     ending: watch::Receiver<bool>,
     beat: Interval,
+    inline_bytes_max: usize,
     /// The state that the node was told.
     seq: u64,
     /// The timestamp that it was told.
@@ -127,11 +129,58 @@ impl Watching {
         self.seq = self.seq.max(view.seq());
         self.timestamp = Some(timestamp);
         let bytes: usize = view.since(since).map(|(_, bytes)| bytes.len()).sum();
-        let inline = if bytes <= INLINE_BYTES_MAX {
+        let inline = if bytes <= self.inline_bytes_max {
             view.since(since).map(|(name, bytes)| (name, Base64(bytes.to_vec()))).collect()
         } else {
             BTreeMap::new()
         };
         Some(Change { seq: view.seq(), inline })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use eyot_bundle::fleet::Node;
+    use eyot_bundle::trust::Trust;
+
+    use super::*;
+    use crate::blobs::files::FileBlobs;
+    use crate::tests::house::{House, name};
+    use crate::view::{Files, State};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_stream_beats_at_once_and_then_every_fifteen_seconds() {
+        let house = House::new();
+        let root = Bytes::from(house.root(1));
+        let blobs = FileBlobs::open(&house.folder.path().join("blobs")).expect("the blobs");
+        let trust = Trust::new(&root).expect("the root");
+        let view = View::of(None, State::default(), Files::new(), trust, &root, &blobs).await;
+        let mut view = view.unwrap_or_else(|denied| panic!("{denied}"));
+        let node: &Node = &House::nodes().nodes["fra-1"];
+        view.nodes.insert(name("fra-1"), node.clone());
+        let (views, mut seen) = watch::channel(Arc::new(view));
+        let (end, ending) = watch::channel(false);
+        seen.mark_changed();
+        let fleet = crate::fleet::Fleet::default();
+        let mut watching = Watching {
+            node: name("fra-1"),
+            views: seen,
+            ending,
+            beat: beat(),
+            inline_bytes_max: 0,
+            seq: 0,
+            timestamp: None,
+            first: true,
+            _stream: fleet.stream(&name("fra-1")).unwrap_or_else(|denied| panic!("{denied}")),
+        };
+        let begun = Instant::now();
+        for beats in 0..4 {
+            assert!(matches!(watching.next().await, Some(WatchLine::Beat(_))));
+            assert_eq!(begun.elapsed().as_secs(), 15 * beats);
+        }
+        end.send_replace(true);
+        assert!(watching.next().await.is_none(), "it ends with the origin");
+        drop(views);
     }
 }

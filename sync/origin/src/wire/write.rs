@@ -24,7 +24,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
     pub(super) async fn publish(&self, asked: &Asked, bytes: Body, app: Name) -> Result<Response<Body>, Denied> {
         let who = auth::publisher(&asked.caller, &app)?.to_owned();
         let _upload = self.permit()?;
-        let bytes = body::read(bytes, &asked.caller, UPLOAD_BYTES_MAX).await?;
+        let bytes = body::read(bytes, &asked.caller, UPLOAD_BYTES_MAX, self.limits.body_time_max).await?;
         let done = self.publish_now(&app, &bytes, asked.now).await;
         let result = done.as_ref().map_or_else(Denied::code, |_| "done");
         self.metrics.publish(app.as_str(), result);
@@ -46,7 +46,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
 
     pub(super) async fn rollout(&self, asked: &Asked, bytes: Body, app: Name) -> Result<Response<Body>, Denied> {
         let who = auth::publisher_or_operator(&asked.caller, &app)?.to_owned();
-        let bytes = body::read(bytes, &asked.caller, ROLLOUT_BYTES_MAX).await?;
+        let bytes = body::read(bytes, &asked.caller, ROLLOUT_BYTES_MAX, self.limits.body_time_max).await?;
         let request: RolloutRequest = body::parse(&bytes)?;
         let job = Job::Rollout { app: app.clone(), request, who: who.get(..8).unwrap_or_default().to_owned() };
         let done = self.catalog.run(&job, asked.now).await;
@@ -65,7 +65,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
     pub(super) async fn upload(&self, asked: &Asked, bytes: Body) -> Result<Response<Body>, Denied> {
         let who = auth::operator(&asked.caller)?.to_owned();
         let _upload = self.permit()?;
-        let bytes = body::read(bytes, &asked.caller, UPLOAD_BYTES_MAX).await?;
+        let bytes = body::read(bytes, &asked.caller, UPLOAD_BYTES_MAX, self.limits.body_time_max).await?;
         let upload: OperatorUpload = body::parse(&bytes)?;
         let names: Vec<&str> = upload.metadata.keys().map(String::as_str).take(20).collect();
         let names = names.join(" ");
@@ -80,7 +80,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         let Caller::Node(node) = &asked.caller else {
             return Err(auth::not_yours("only nodes report".to_owned()));
         };
-        let bytes = body::read(bytes, &asked.caller, REPORT_BYTES_MAX).await?;
+        let bytes = body::read(bytes, &asked.caller, REPORT_BYTES_MAX, self.limits.body_time_max).await?;
         let report: Report = body::parse(&bytes)?;
         json(StatusCode::OK, &self.fleet.report(&self.catalog.heads, &asked.view, node, report, asked.now).await?)
     }
