@@ -43,15 +43,22 @@ fn each_bad_manifest_is_told_all_its_mistakes_at_once() {
 
 #[test]
 fn every_example_config_of_the_documents_is_good() {
-    for file in ["docs/examples/node.toml"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples");
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(&examples).expect("the examples") {
+        let path = entry.expect("an entry").path();
+        // Each is named after the verb that reads it.
+        let verb = path.file_stem().expect("a name").to_str().expect("text").to_owned();
         let credentials = tempfile::tempdir().expect("a folder");
         for (name, text) in [("tls-key", "key"), ("node-token", "token")] {
             std::fs::write(credentials.path().join(name), text).expect("a credential");
         }
         let mut check = eyot();
-        check.args(["node", "check", "--config"]).arg(&path).env("CREDENTIALS_DIRECTORY", credentials.path());
+        check.args([&verb, "check", "--config"]).arg(&path).env("CREDENTIALS_DIRECTORY", credentials.path());
         let output = check.output().expect("eyot");
-        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+        seen.push(verb);
     }
+    seen.sort();
+    assert_eq!(seen, ["node", "origin"]);
 }
