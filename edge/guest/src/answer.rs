@@ -60,11 +60,18 @@ pub(crate) struct Answer {
 impl Answer {
     /// Holds the guest, so that it ends when the caller drops this.
     pub(crate) fn hold(mut self, guest: AbortOnDrop) -> Self {
-        match self.rest {
-            Some(_) => self.guest = Some(guest),
-            None => guest.release(),
-        }
+        self.guest = Some(guest);
+        self.release_if_out();
         self
+    }
+
+    /// Lets the guest go on by itself when all of the answer is out, though it may not have ended its body yet: who sends
+    /// it may read no further than its Content-Length. What the guest still does, it does within the same budget.
+    fn release_if_out(&mut self) {
+        let is_out = self.rest.is_none() || self.length == Some(0);
+        if let Some(guest) = self.guest.take_if(|_| is_out) {
+            guest.release();
+        }
     }
 
     /// Takes all that is there of a guest that is done.
@@ -87,10 +94,10 @@ impl Answer {
         match &polled {
             Some(Ok(_)) => return Poll::Ready(polled),
             Some(Err(_)) => self.guest = None,
-            // All of the answer is out. What the guest still does, it does within the same budget.
-            None => self.guest.take().map_or((), AbortOnDrop::release),
+            None => {}
         }
         self.rest = None;
+        self.release_if_out();
         Poll::Ready(polled)
     }
 
@@ -99,6 +106,7 @@ impl Answer {
         self.account.touch();
         if let (Some(bytes), Some(length)) = (frame.data_ref(), self.length) {
             self.length = Some(length.saturating_sub(bytes.len() as u64));
+            self.release_if_out();
         }
         if let Some(trailers) = frame.trailers_ref() {
             let (allowed, used) = (self.account.limits.header_bytes, fields_bytes(trailers));

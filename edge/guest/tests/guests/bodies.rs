@@ -117,6 +117,15 @@ async fn what_a_guest_does_after_its_answer_it_does_within_the_same_budget() {
         share.settled().await;
         assert_eq!(log.0.lock().expect("not poisoned").first().map(|(_, line)| line.as_str()), Some(expect));
     }
+    // Over HTTP/1.1 nobody reads further than the length that was announced.
+    let ask = Ask::new("after").path("/length");
+    let (log, share) = (Arc::clone(&ask.log), Arc::clone(&ask.share));
+    let mut response = ask.begin().await.expect("a head");
+    let frame = response.body_mut().frame().await.expect("a frame").expect("bytes");
+    assert_eq!(frame.data_ref().map(Bytes::len), Some(9));
+    drop(response);
+    share.settled().await;
+    assert_eq!(log.0.lock().expect("not poisoned").len(), 1, "it was not cut off");
     let ask = Ask::new("after").path("/spin").limits(|limits| limits.cpu_us = 20_000);
     let (meter, share) = (Arc::clone(&ask.meter), Arc::clone(&ask.share));
     ask.send().await.expect("an answer");

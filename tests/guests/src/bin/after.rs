@@ -1,12 +1,13 @@
-//! Answers, then works on: waits and says so, on `/spin` counts without end, on `/ask` asks `$TARGET` for
-//! `/never` and waits for that.
+//! Answers, on `/length` with a Content-Length, then works on: waits and says so, on `/spin` counts without end, on `/ask`
+//! asks `$TARGET` for `/never` and waits for that.
 
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
 
 guests::guest!(|request, out| {
     let path = guests::path(&request);
-    guests::answer(out, 200, &[], b"answered\n");
+    let length: &[(&str, &str)] = if path == "/length" { &[("content-length", "9")] } else { &[] };
+    guests::answer(out, 200, length, b"answered\n");
     if path.starts_with("/ask") {
         return ask(&std::env::var("TARGET").expect("TARGET"));
     }
