@@ -28,9 +28,7 @@ const VERSION_1: u32 = 1;
 
 /// The transport of all connections.
 pub(crate) fn transport(settings: &Settings) -> quinn::TransportConfig {
-    let mut transport = eyot_h3::server_transport();
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(settings.streams_max));
-    transport
+    eyot_h3::server_transport(settings.streams_max)
 }
 
 /// Makes a bound socket an endpoint. Its reset key is its own.

@@ -12,8 +12,6 @@ const RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
 const STREAM_RECEIVE_WINDOW_BYTES: u32 = 256 << 10;
 /// What we may have sent and the peer not acknowledged.
 const SEND_WINDOW_BYTES: u64 = 2 << 20;
-/// Requests at once.
-const BIDI_STREAMS_MAX: u32 = 100;
 /// Control, two for QPACK, and some for extensions.
 const UNI_STREAMS_MAX: u32 = 8;
 /// Silence after which a connection is over.
@@ -21,10 +19,10 @@ const IDLE_MS: u32 = 30_000;
 /// How often a client shows that it lives while it waits.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// The transport of a server.
-pub fn server_transport() -> TransportConfig {
+/// The transport of a server that takes so many requests at once on a connection.
+pub fn server_transport(requests_max: u32) -> TransportConfig {
     let mut transport = common();
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(BIDI_STREAMS_MAX));
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(requests_max));
     transport
 }
 

@@ -16,10 +16,9 @@ use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectError, ConnectionId, Side, TransportError};
 use tokio::sync::Semaphore;
 
-use crate::harness::{PATIENCE, Server, head, raw_with, request, serve};
+use crate::harness::{PATIENCE, REQUESTS_MAX, Server, head, raw_with, request, serve};
 
-/// What a server allows.
-const AT_ONCE: usize = 100;
+const AT_ONCE: usize = REQUESTS_MAX as usize;
 
 /// A server that answers as often as it is let.
 fn holding() -> (Server, Arc<Semaphore>) {

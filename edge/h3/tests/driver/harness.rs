@@ -19,6 +19,9 @@ use tokio::task::JoinHandle;
 /// A test that is stuck fails with this, instead of hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Requests at once on a connection of [`serve`].
+pub(crate) const REQUESTS_MAX: u32 = 100;
+
 /// A certificate for `localhost`, for both sides.
 pub(crate) struct Tls {
     server: rustls::ServerConfig,
@@ -54,7 +57,7 @@ fn local() -> SocketAddr {
 pub(crate) fn listen(tls: &Tls) -> Endpoint {
     let crypto = QuicServerConfig::try_from(tls.server.clone()).unwrap();
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(server_transport()));
+    config.transport_config(Arc::new(server_transport(REQUESTS_MAX)));
     Endpoint::server(config, local()).unwrap()
 }
 
