@@ -15,7 +15,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use eyot_front::{Certificates, Counts};
+use http::{Method, Response};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -32,6 +35,9 @@ const CONNECTIONS_MAX: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the histograms are folded.
 const UPKEEP: Duration = Duration::from_secs(1);
+
+/// How a request is answered: the door it came through, its method, its path.
+type Answers = Arc<dyn Fn(answer::Door, &Method, &str) -> Response<Full<Bytes>> + Send + Sync>;
 
 /// The state of releases and sync, as JSON: what `/status` says under `sync`.
 pub type Status = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
@@ -156,17 +162,19 @@ impl Drop for Admin {
 
 async fn run(sockets: Sockets, shown: Arc<Shown>, stopped: oneshot::Receiver<()>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let answering = Arc::clone(&shown);
+    let answers: Answers = Arc::new(move |door, method, path| answer::answer(&answering, door, method, path));
     for socket in sockets.tcp {
         let socket = socket.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(socket));
         match socket {
-            Ok(socket) => drop(tokio::spawn(tcp(socket, Arc::clone(&shown), Arc::clone(&room)))),
+            Ok(socket) => drop(tokio::spawn(tcp(socket, Arc::clone(&answers), Arc::clone(&room)))),
             Err(error) => tracing::error!(%error, "the admin cannot use a socket"),
         }
     }
     for (socket, _) in sockets.unix {
         let socket = socket.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(socket));
         match socket {
-            Ok(socket) => drop(tokio::spawn(unix(socket, Arc::clone(&shown), Arc::clone(&room)))),
+            Ok(socket) => drop(tokio::spawn(unix(socket, Arc::clone(&answers), Arc::clone(&room)))),
             Err(error) => tracing::error!(%error, "the admin cannot use a socket"),
         }
     }
@@ -183,22 +191,22 @@ async fn upkeep(shown: Arc<Shown>) {
     }
 }
 
-async fn tcp(socket: tokio::net::TcpListener, shown: Arc<Shown>, room: Arc<Semaphore>) {
+async fn tcp(socket: tokio::net::TcpListener, answers: Answers, room: Arc<Semaphore>) {
     loop {
         let accepted = socket.accept().await.map(|(stream, _)| stream);
-        take(accepted, answer::Door::Tcp, &shown, &room).await;
+        take(accepted, answer::Door::Tcp, &answers, &room).await;
     }
 }
 
-async fn unix(socket: tokio::net::UnixListener, shown: Arc<Shown>, room: Arc<Semaphore>) {
+async fn unix(socket: tokio::net::UnixListener, answers: Answers, room: Arc<Semaphore>) {
     loop {
         let accepted = socket.accept().await.map(|(stream, _)| stream);
-        take(accepted, answer::Door::Unix, &shown, &room).await;
+        take(accepted, answer::Door::Unix, &answers, &room).await;
     }
 }
 
 /// Serves one accepted connection, when there is room for it.
-async fn take<S>(accepted: io::Result<S>, door: answer::Door, shown: &Arc<Shown>, room: &Arc<Semaphore>)
+async fn take<S>(accepted: io::Result<S>, door: answer::Door, answers: &Answers, room: &Arc<Semaphore>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -208,19 +216,19 @@ where
         return;
     };
     let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
-    let connection = serve(stream, door, Arc::clone(shown));
+    let connection = serve(stream, door, Arc::clone(answers));
     tokio::spawn(async move {
         connection.await;
         drop(permit);
     });
 }
 
-fn serve<S>(stream: S, door: answer::Door, shown: Arc<Shown>) -> impl Future<Output = ()>
+fn serve<S>(stream: S, door: answer::Door, answers: Answers) -> impl Future<Output = ()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let response = answer::answer(&shown, door, request.method(), request.uri().path());
+        let response = answers(door, request.method(), request.uri().path());
         std::future::ready(Ok::<_, std::convert::Infallible>(response))
     });
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -229,5 +237,39 @@ where
     async move {
         // What a client of the admin does wrong is its own matter.
         let _ = connection.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_65th_connection_waits_until_one_that_asks_nothing_is_closed_after_10_s() {
+        let answers: Answers = Arc::new(|_, _, path| Response::new(Full::from(path.to_owned())));
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let connect = || async {
+            let (here, there) = tokio::io::duplex(1 << 10);
+            take(Ok(there), answer::Door::Unix, &answers, &room).await;
+            here
+        };
+        let began = Instant::now();
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            silent.push(connect().await);
+        }
+        assert_eq!((silent.len(), began.elapsed()), (64, Duration::ZERO));
+        let mut last = connect().await;
+        assert!((HEAD_TIMEOUT..HEAD_TIMEOUT * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
+        assert_eq!(HEAD_TIMEOUT, Duration::from_secs(10));
+        let mut said = Vec::new();
+        silent[0].read_to_end(&mut said).await.expect("closed");
+        last.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.expect("sent");
+        said.clear();
+        last.read_to_end(&mut said).await.expect("answered");
+        assert!(said.ends_with(b"/healthz"), "{}", String::from_utf8_lossy(&said));
     }
 }

@@ -39,16 +39,22 @@ pub struct Log {
 /// # Errors
 /// When there is one already, or no thread for it.
 pub fn start(level: Level) -> Result<Log, LogError> {
-    let (sender, receiver) = sync_channel(LINES_MAX);
-    let queue = Queue { lines: sender, dropped: Arc::default() };
+    let (queue, receiver) = queue();
     let dropped = Arc::clone(&queue.dropped);
-    let thread = std::thread::Builder::new().name("eyot-log".to_owned()).spawn(move || pump(&receiver, &dropped));
+    let thread = std::thread::Builder::new()
+        .name("eyot-log".to_owned())
+        .spawn(move || pump(&receiver, &dropped, &mut io::stderr()));
     let thread = thread.map_err(LogError::Thread)?;
     let filter = EnvFilter::new(format!("{},{QUIETED}", level.word()));
     let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter);
     let subscriber = subscriber.with_writer(queue.clone()).with_ansi(false).finish();
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Already)?;
     Ok(Log { queue, thread: Some(thread) })
+}
+
+fn queue() -> (Queue, Receiver<Vec<u8>>) {
+    let (lines, receiver) = sync_channel(LINES_MAX);
+    (Queue { lines, dropped: Arc::default() }, receiver)
 }
 
 impl Drop for Log {
@@ -90,16 +96,36 @@ impl Write for Queue {
 }
 
 /// Writes until the empty line. What cannot be written is lost: there is nobody to tell.
-fn pump(lines: &Receiver<Vec<u8>>, dropped: &AtomicU64) {
-    let mut stderr = io::stderr();
+fn pump(lines: &Receiver<Vec<u8>>, dropped: &AtomicU64, to: &mut impl Write) {
     while let Ok(line) = lines.recv() {
         if line.is_empty() {
             return;
         }
-        let _ = stderr.write_all(&line);
+        let _ = to.write_all(&line);
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let _ = writeln!(stderr, "{{\"level\":\"WARN\",\"message\":\"the log was full\",\"lines_lost\":{lost}}}");
+            let _ = writeln!(to, "{{\"level\":\"WARN\",\"message\":\"the log was full\",\"lines_lost\":{lost}}}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_over_4096_that_wait_are_dropped_and_the_log_says_how_many() {
+        let (mut queue, receiver) = queue();
+        for number in 0..LINES_MAX + 10 {
+            assert!(queue.write(format!("{number}\n").as_bytes()).is_ok(), "whoever logs never waits");
+        }
+        let dropped = Arc::clone(&queue.dropped);
+        drop(queue);
+        let mut written = Vec::new();
+        pump(&receiver, &dropped, &mut written);
+        let written = String::from_utf8(written).expect("text");
+        let mut lines: Vec<_> = written.lines().collect();
+        assert_eq!(lines.remove(1), r#"{"level":"WARN","message":"the log was full","lines_lost":10}"#);
+        assert_eq!(lines, (0..LINES_MAX).map(|number| number.to_string()).collect::<Vec<_>>());
     }
 }

@@ -211,6 +211,16 @@ mod tests {
         assert!(notes(folder.path()).is_empty());
     }
 
+    #[test]
+    fn notes_are_read_no_further_than_64_kib() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let filling = "x\n".repeat(32 << 10);
+        for (text, count) in [(format!("shop 417\n{filling}"), 1), (format!("{filling}shop 417\n"), 0)] {
+            std::fs::write(path(folder.path()), text).expect("written");
+            assert_eq!(notes(folder.path()).len(), count);
+        }
+    }
+
     fn die(how: &str, state: &Path) -> ! {
         watch(state).expect("watched");
         let marked = |app: &str, release| Marked::new(Arc::new(Free), &app.parse().expect("a name"), release);

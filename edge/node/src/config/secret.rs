@@ -161,6 +161,16 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_of_more_than_64_kib_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = Secret(folder.path().join("secret"));
+        fs::write(secret.path(), vec![b'x'; 64 << 10]).expect("written");
+        assert_eq!(secret.text().expect("small enough").len(), 64 << 10);
+        fs::write(secret.path(), vec![b'x'; (64 << 10) + 1]).expect("written");
+        assert!(secret.text().expect_err("too large").to_string().contains("larger than 64 KiB"));
+    }
+
+    #[test]
     fn an_own_key_is_made_once_and_a_torn_one_is_refused() {
         let folder = std::env::temp_dir().join(format!("eyot-key-{}", uuid::Uuid::now_v7()));
         fs::create_dir(&folder).expect("a folder");

@@ -57,8 +57,13 @@ pub fn write(folder: &Path, serving: &Serving) -> io::Result<()> {
 
 /// Reads it, if it is there and whole. What is in it is not verified.
 pub fn read(folder: &Path) -> Option<Serving> {
+    read_within(folder, BYTES_MAX)
+}
+
+/// The same, if it has no more than `bytes_max` bytes.
+pub(super) fn read_within(folder: &Path, bytes_max: u64) -> Option<Serving> {
     let mut bytes = Vec::new();
-    File::open(path(folder)).ok()?.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    File::open(path(folder)).ok()?.take(bytes_max).read_to_end(&mut bytes).ok()?;
     let written: Written = serde_json::from_slice(&bytes).ok()?;
     let file = |(name, text): (String, String)| Some((name, STANDARD.decode(text).ok()?));
     let files = written.files.into_iter().map(file).collect::<Option<Files>>()?;

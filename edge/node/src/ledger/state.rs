@@ -158,3 +158,22 @@ pub(super) fn mac(key: &hmac::Key, parts: &[&[u8]]) -> Digest {
     out.copy_from_slice(context.sign().as_ref());
     Digest::from_bytes(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_first_sights_and_of_aborts_only_those_of_the_newest_64_releases_are_kept() {
+        let mut record = AppRecord::default();
+        for release in 1..=100 {
+            let at = Timestamp::from_second(i64::try_from(release).expect("small")).expect("a time");
+            assert_eq!(record.see(release, at), at);
+            record.aborted(release, 1);
+        }
+        assert_eq!(record.see(50, Timestamp::MAX), Timestamp::from_second(50).expect("a time"), "it was seen");
+        let newest: Vec<u64> = (37..=100).collect();
+        assert_eq!(record.seen.keys().copied().collect::<Vec<_>>(), newest);
+        assert_eq!(record.failed.keys().copied().collect::<Vec<_>>(), newest);
+    }
+}

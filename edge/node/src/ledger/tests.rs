@@ -176,6 +176,20 @@ fn a_changed_witness_is_lost_and_so_is_a_foreign_one() {
 }
 
 #[test]
+fn a_witness_is_read_no_further_than_1_kib() {
+    let (folder, ..) = killed();
+    let path = folder.path().join(WITNESS);
+    let mut witness = fs::read(&path).expect("read");
+    // White space is JSON, so only its length is wrong with it.
+    witness.resize(1024, b' ');
+    fs::write(&path, &witness).expect("written");
+    assert!(Ledger::open(folder.path()).is_ok());
+    witness.resize(1 << 20, b' ');
+    fs::write(&path, &witness).expect("written");
+    assert_eq!(witness::read(&path).expect("read").map(|bytes| bytes.len()), Some(1024));
+}
+
+#[test]
 fn the_serving_file_reads_back_and_a_torn_one_is_none() {
     let folder = tempfile::tempdir().expect("a folder");
     assert_eq!(serving::read(folder.path()), None);
@@ -184,6 +198,9 @@ fn the_serving_file_reads_back_and_a_torn_one_is_none() {
     serving::write(folder.path(), &serving).expect("written");
     assert_eq!(serving::read(folder.path()), Some(serving));
     let bytes = fs::read(serving::path(folder.path())).expect("read");
+    let length = bytes.len() as u64;
+    assert!(serving::read_within(folder.path(), length).is_some());
+    assert_eq!(serving::read_within(folder.path(), length - 1), None, "one that is too long is not read");
     fs::write(serving::path(folder.path()), &bytes[..bytes.len() / 2]).expect("torn");
     assert_eq!(serving::read(folder.path()), None);
     assert!(matches!(Ledger::open(folder.path()), Err(LedgerError::Lost(_))), "a node that served had a ledger");

@@ -2,6 +2,7 @@
 
 mod anew;
 mod deaths;
+mod pace;
 mod world;
 
 use std::path::PathBuf;

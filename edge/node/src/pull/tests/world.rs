@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use eyot_bundle::control::{Control, State};
@@ -18,6 +19,7 @@ use eyot_bundle::trust::{TargetFile, app_role};
 use eyot_link::error::Error;
 use eyot_link::wire::{Report, ReportAnswer, WatchLine};
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::super::parent::{Parent, Watch};
 use crate::activate::{Apps, Standing, Vitals};
@@ -36,6 +38,12 @@ pub(super) struct Shelf {
     pub(super) heard: u64,
     /// Whether it is away.
     pub(super) away: bool,
+    /// What it never answers.
+    pub(super) mute: Option<&'static str>,
+    /// What it was asked, and when.
+    pub(super) asks: Arc<Mutex<Vec<(&'static str, Instant)>>>,
+    /// How many ask it now, and how many did at most.
+    pub(super) asking: Arc<(AtomicUsize, AtomicUsize)>,
 }
 
 /// A parent that gives what is on its shelf.
@@ -44,8 +52,16 @@ pub(super) struct Memory(pub(super) Arc<Mutex<Shelf>>);
 
 impl Memory {
     /// The shelf, after giving way once: a test that stops a round can stop it at every question it asks.
-    async fn look(&self) -> Result<Shelf, Error> {
+    async fn look(&self, what: &'static str) -> Result<Shelf, Error> {
+        let shelf = self.0.lock().expect("whole").clone();
+        shelf.asks.lock().expect("whole").push((what, Instant::now()));
+        if shelf.mute == Some(what) {
+            std::future::pending::<()>().await;
+        }
+        let now = shelf.asking.0.fetch_add(1, Ordering::Relaxed) + 1;
+        shelf.asking.1.fetch_max(now, Ordering::Relaxed);
         tokio::task::yield_now().await;
+        shelf.asking.0.fetch_sub(1, Ordering::Relaxed);
         let shelf = self.0.lock().expect("whole").clone();
         if shelf.away { Err(Error::Connect { url: "memory".to_owned(), cause: "away".to_owned() }) } else { Ok(shelf) }
     }
@@ -71,24 +87,25 @@ impl Parent for Memory {
     type Watch = NoWatch;
 
     async fn metadata(&self, file: &str) -> Result<Option<Bytes>, Error> {
-        Ok(self.look().await?.metadata.get(file).cloned().map(Bytes::from))
+        let what = if file == "timestamp.json" { "timestamp" } else { "metadata" };
+        Ok(self.look(what).await?.metadata.get(file).cloned().map(Bytes::from))
     }
 
     async fn target(&self, path: &str, sha256: Digest, _length_max: usize) -> Result<Bytes, Error> {
-        self.look().await?.targets.get(&(path.to_owned(), sha256)).cloned().map(Bytes::from).ok_or_else(missing)
+        self.look("target").await?.targets.get(&(path.to_owned(), sha256)).cloned().map(Bytes::from).ok_or_else(missing)
     }
 
     async fn blob(&self, digest: Digest, _size: u64, into: &Path) -> Result<(), Error> {
-        let bytes = self.look().await?.blobs.get(&digest).cloned().ok_or_else(missing)?;
+        let bytes = self.look("blob").await?.blobs.get(&digest).cloned().ok_or_else(missing)?;
         std::fs::write(into, bytes).map_err(|cause| Error::Disk { path: into.to_owned(), cause })
     }
 
     async fn watch(&self, _seq: u64) -> Result<NoWatch, Error> {
-        self.look().await.map(|_| NoWatch)
+        self.look("watch").await.map(|_| NoWatch)
     }
 
     async fn report(&self, _report: &Report) -> Result<ReportAnswer, Error> {
-        Ok(ReportAnswer { seq: self.look().await?.heard })
+        Ok(ReportAnswer { seq: self.look("report").await?.heard })
     }
 }
 
@@ -240,6 +257,13 @@ impl World {
 
     pub(super) fn shelf(&self, change: impl FnOnce(&mut Shelf)) {
         change(&mut self.parent.0.lock().expect("whole"));
+    }
+
+    /// The pauses between what it was asked of this kind.
+    pub(super) fn pauses(&self, what: &str) -> Vec<Duration> {
+        let asks = Arc::clone(&self.parent.0.lock().expect("whole").asks);
+        let at: Vec<_> = asks.lock().expect("whole").iter().filter(|ask| ask.0 == what).map(|ask| ask.1).collect();
+        at.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
     pub(super) fn targets(&mut self) {
