@@ -49,3 +49,28 @@ pub async fn read(mut body: Body, url: &str, bytes_max: usize) -> Result<Bytes, 
     }
     Ok(all.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::channel::Channel;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_pauses_for_30_s_is_broken_off_and_one_that_goes_on_is_not() {
+        let (mut sender, body) = Channel::<Bytes, Error>::new(1);
+        let slow = tokio::spawn(async move {
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_secs(29)).await;
+                sender.send_data(Bytes::from_static(b"x")).await.expect("read");
+            }
+            sender
+        });
+        let began = Instant::now();
+        let error = read(body.boxed_unsync(), "https://parent", 10).await.expect_err("it pauses");
+        assert!(matches!(error, Error::Silent { seconds: 30, .. }), "{error}");
+        assert_eq!(began.elapsed().as_secs(), 4 * 29 + 30);
+        drop(slow);
+    }
+}

@@ -165,6 +165,43 @@ async fn what_is_larger_than_it_may_be_is_not_taken() {
 }
 
 #[tokio::test]
+async fn of_a_problem_document_no_more_than_16_kib_is_read() {
+    let parent = parent(|count, _| {
+        let problem = r#"{"code":"over_quota"}"#;
+        let spaces = [0, (16 << 10) - problem.len(), (16 << 10) - problem.len() + 1];
+        let body = spaces.get(count).map(|spaces| full(" ".repeat(*spaces) + problem)).unwrap_or_else(endless);
+        let mut response = Response::new(body);
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        response
+    })
+    .await;
+    let client = client(&[&parent]);
+    for code in [Some("over_quota"), Some("over_quota"), None, None] {
+        let error = client.metadata("timestamp.json").await.expect_err("refused");
+        assert!(matches!(error, Error::Refused { status: 403, .. }), "{error}");
+        assert_eq!(error.code().filter(|code| !code.is_empty()), code);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_in_the_time_it_has_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let get = eyot_link::get::Get {
+        url: url.parse().expect("a URL"),
+        protocol: eyot_link::line::Protocol::H1,
+        connect: None,
+        authorities: eyot_link::tls::Authorities::Public,
+        method: http::Method::GET,
+        headers: http::HeaderMap::new(),
+        body: eyot_link::body::empty(),
+        head_ms: 10,
+    };
+    let error = eyot_link::get::get(get).await.expect_err("nobody accepts");
+    assert!(matches!(error, Error::Silent { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_download_that_ends_early_goes_on_where_it_was() {
     let parent = parent(|_, request| {
         let blob = blob();
