@@ -104,7 +104,7 @@ pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<ExitCode> {
         }
     }
     let headers = header_rows(response.headers());
-    let (count, kept) = drain(response.into_body(), &args, *out).await?;
+    let (count, kept) = drain(response.into_body(), &args, *out, BODY_BYTES_MAX).await?;
     let told = |text: Option<String>| text.map(|text| format!(" · {text}")).unwrap_or_default();
     let release = told(facts.release.as_ref().map(|release| format!("release {release}")));
     let cpu = told(facts.cpu_ms.map(|cpu_ms| format!("cpu {cpu_ms} ms")));
@@ -199,8 +199,8 @@ fn header_rows(headers: &HeaderMap) -> Value {
 }
 
 /// Brings the body where it is wanted: a file, standard output, or the JSON document. Gives its length and, for JSON,
-/// the text; bytes that are no text as base64.
-async fn drain(mut body: Body, args: &Args, out: Out) -> anyhow::Result<(u64, Option<Value>)> {
+/// the text, of at most `kept_bytes_max`; bytes that are no text as base64.
+async fn drain(mut body: Body, args: &Args, out: Out, kept_bytes_max: u64) -> anyhow::Result<(u64, Option<Value>)> {
     let url = args.url.to_string();
     let mut file = match &args.output {
         Some(path) => Some(tokio::fs::File::create(path).await.with_context(|| path.display().to_string())?),
@@ -211,7 +211,7 @@ async fn drain(mut body: Body, args: &Args, out: Out) -> anyhow::Result<(u64, Op
         count += piece.len() as u64;
         match &mut file {
             Some(file) => file.write_all(&piece).await?,
-            None if out.is_json() && count > BODY_BYTES_MAX => bail!("the body is too large for JSON; use `-o FILE`"),
+            None if out.is_json() && count > kept_bytes_max => bail!("the body is too large for JSON; use `-o FILE`"),
             None if out.is_json() => kept.extend_from_slice(&piece),
             None => {
                 ended = piece.last().map_or(ended, |byte| *byte == b'\n');
@@ -252,5 +252,43 @@ mod tests {
         ] {
             assert_eq!(cpu_ms(field), expect, "{field}");
         }
+    }
+
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn typed(arguments: &[&str]) -> Args {
+        use clap::Parser as _;
+        Typed::parse_from(["get"].iter().chain(arguments)).args
+    }
+
+    #[test]
+    fn a_head_has_30_s_unless_another_time_is_typed() {
+        assert_eq!(typed(&["https://shop.test/"]).max_time, 30);
+        assert_eq!(typed(&["--max-time", "5", "https://shop.test/"]).max_time, 5);
+    }
+
+    #[test]
+    fn a_body_from_a_file_of_more_than_256_mib_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("body");
+        // It has a hole, and takes no room.
+        std::fs::File::create(&path).and_then(|file| file.set_len((256 << 20) + 1)).expect("a file");
+        let error = data(&format!("@{}", path.display())).expect_err("too large");
+        assert!(error.to_string().contains("has more than 268435456 bytes"), "{error}");
+        std::fs::write(&path, "small").expect("written");
+        assert_eq!(data(&format!("@{}", path.display())).expect("small"), "small");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_kept_for_json_only_up_to_its_bound() {
+        let args = typed(&["https://shop.test/"]);
+        let body = || body::full(Bytes::from_static(b"12345678"));
+        let (count, kept) = drain(body(), &args, Out::new(true), 8).await.expect("it fits");
+        assert_eq!((count, kept), (8, Some(Value::from("12345678"))));
+        assert!(drain(body(), &args, Out::new(true), 7).await.is_err());
     }
 }

@@ -162,3 +162,23 @@ async fn ensure_target(folder: &Path, progress: &Progress) -> anyhow::Result<()>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_what_a_failed_build_says_the_last_64_kib_are_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = "cart".parse().expect("a name");
+        let command = "echo first; head -c 200000 /dev/zero | tr '\\0' x; echo; echo last >&2; exit 3";
+        let error = run_build(&name, command, folder.path()).await.expect_err("it fails").to_string();
+        let (head, log) = error.split_once('\n').expect("a log");
+        assert!(head.ends_with("ended with exit status: 3:"), "{head}");
+        assert!(log.ends_with("x\nlast") && !log.contains("first"), "its end");
+        // Without the newline at its end.
+        assert_eq!(log.len(), BUILD_LOG_BYTES_MAX - 1);
+        assert_eq!(BUILD_LOG_BYTES_MAX, 64 << 10);
+        run_build(&name, "head -c 200000 /dev/zero", folder.path()).await.expect("a good build may say anything");
+    }
+}

@@ -37,6 +37,11 @@ pub(crate) fn new_passphrase() -> anyhow::Result<SecretString> {
     if let Some(passphrase) = passphrase_of_environment()? {
         return Ok(passphrase);
     }
+    typed_twice(ask)
+}
+
+/// A passphrase that is long enough, and is answered twice.
+fn typed_twice(mut ask: impl FnMut(&str) -> anyhow::Result<SecretString>) -> anyhow::Result<SecretString> {
     let first = ask("A new passphrase for these keys: ")?;
     if first.expose_secret().chars().count() < 12 {
         bail!("the passphrase has fewer than 12 characters; take four or more words");
@@ -162,5 +167,29 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(super::key(&file).unwrap().id(), key.id());
         assert!(write_new(&file, "x", &Lock::Plain).is_err());
+    }
+
+    #[test]
+    fn a_typed_passphrase_has_12_characters_and_is_the_same_twice() {
+        for (first, second, good) in [
+            ("elevenchars", "elevenchars", false),
+            ("twelve chars", "twelve chars", true),
+            ("twelve chars", "twelve char5", false),
+            ("älf\u{f6}r\u{fc}chars", "", false),
+        ] {
+            let mut answers = [second, first].to_vec();
+            let typed = typed_twice(|_| Ok(SecretString::from(answers.pop().expect("asked twice").to_owned())));
+            assert_eq!(typed.is_ok(), good, "{first}, {second}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_more_than_256_kib_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.key");
+        fs::write(&file, "x".repeat(256 << 10)).unwrap();
+        assert_eq!(read(&file).unwrap().len(), 256 << 10);
+        fs::write(&file, "x".repeat((256 << 10) + 1)).unwrap();
+        assert!(read(&file).unwrap_err().to_string().contains("more than 262144 bytes"));
     }
 }
