@@ -23,6 +23,7 @@ const WASM: &[u8] = b"\0asm\x0d\0\x01\0";
 struct Node {
     folder: tempfile::TempDir,
     pull: Option<Pull<Memory, Seen>>,
+    handle: Option<Handle>,
     seen: Arc<Seen>,
     status: Arc<Status>,
     telemetry: Arc<Telemetry>,
@@ -34,7 +35,7 @@ impl Node {
         let folder = tempfile::tempdir().expect("a folder");
         let (seen, status) = (Arc::<Seen>::default(), Arc::<Status>::default());
         let (telemetry, compiler) = (Arc::new(Telemetry::new()), PathBuf::from("/nonexistent/compiler"));
-        let mut node = Self { folder, pull: None, seen, status, telemetry, compiler };
+        let mut node = Self { folder, pull: None, handle: None, seen, status, telemetry, compiler };
         node.start(world);
         node
     }
@@ -74,7 +75,8 @@ impl Node {
             root: world.root.clone(),
             poll_ms: 20_000,
         };
-        self.pull = Some(Pull::start(setup).expect("started").0);
+        let (pull, handle) = Pull::start(setup).expect("started");
+        (self.pull, self.handle) = (Some(pull), Some(handle));
     }
 
     fn pull(&mut self) -> &mut Pull<Memory, Seen> {

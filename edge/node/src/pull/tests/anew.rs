@@ -110,3 +110,23 @@ async fn what_a_parent_remembers_of_the_time_before_a_reset_undoes_no_reset() {
     node.pull().answered(Ok(ReportAnswer { seq }));
     assert_eq!(node.status.facts().ledger.word(), "ok");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_while_reports_go_on_is_not_taken_for_an_old_disk() {
+    for away in [Duration::ZERO, Duration::from_secs(300)] {
+        let (world, mut node) = running().await;
+        let heard = node.pull().trust.seq();
+        world.shelf(|shelf| (shelf.heard, shelf.away) = (heard, !away.is_zero()));
+        let (pull, handle) = (node.pull.take().expect("running"), node.handle.take().expect("running"));
+        tokio::join!(pull.run(tokio::time::sleep(away + Duration::from_secs(300))), async {
+            for _ in 0..5 {
+                tokio::time::sleep(Duration::from_secs(11)).await;
+                assert!(handle.reset_trust());
+            }
+            tokio::time::sleep(away).await;
+            world.shelf(|shelf| shelf.away = false);
+        });
+        assert_eq!((node.answers().as_str(), node.status.facts().ledger.word()), ("blog 1, shop 1", "ok"));
+        assert_eq!(node.status.facts().seq, heard);
+    }
+}
