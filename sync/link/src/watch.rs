@@ -95,6 +95,28 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_without_a_beat_for_45_s_is_dead() {
+        let (mut sender, body) = http_body_util::channel::Channel::<Bytes, Error>::new(1);
+        let mut stream = WatchStream::new(body.boxed_unsync(), "https://parent".to_owned());
+        let beats = async {
+            for _ in 0..3 {
+                tokio::time::sleep(std::time::Duration::from_secs(44)).await;
+                let beat = Bytes::from_static(b"{\"beat\":\"2026-11-22T12:00:00Z\"}\n");
+                sender.send_data(beat).await.expect("read");
+            }
+        };
+        let read = async {
+            for _ in 0..3 {
+                assert!(matches!(stream.next().await, Ok(WatchLine::Beat(_))));
+            }
+        };
+        tokio::join!(beats, read);
+        let began = tokio::time::Instant::now();
+        assert!(matches!(stream.next().await, Err(Error::Silent { seconds: 45, .. })));
+        assert_eq!(began.elapsed().as_secs(), 45);
+    }
+
     #[tokio::test]
     async fn a_line_without_end_and_a_line_that_is_no_json_end_the_stream() {
         let mut endless = stream(vec![vec![b'x'; 256 << 10]; 8]).await;
