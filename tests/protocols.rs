@@ -27,8 +27,8 @@ struct House {
 fn house() -> House {
     let (world, upstream) = (World::new(), Upstream::start());
     let private = format!("127.0.0.1/32={}", upstream.address.port());
-    assert!(world.grant("shop", &["shop.test"], &["--private", &private]).status.success());
-    let limits = "limits = { cpu = \"500ms\", wall = \"60s\", memory = \"32MiB\", body = \"100MiB\" }";
+    assert!(world.grant("shop", &["shop.test"], &["--private", &private, "--cpu", "30s"]).status.success());
+    let limits = "limits = { cpu = \"30s\", wall = \"60s\", memory = \"32MiB\", body = \"100MiB\" }";
     let app = App::new("shop", &["shop.test"])
         .function("echo", "echo", limits)
         .upstream("api", &upstream.url(), "")
