@@ -14,6 +14,9 @@ pub enum Error {
     /// The connection was closed by the peer with this code.
     #[error("the peer closed the connection: {0}")]
     Closed(Code),
+    /// The server takes no extended CONNECT, or has not said in time that it does.
+    #[error("the server takes no extended CONNECT")]
+    ConnectProtocol,
     /// The connection was lost, or never came to be.
     #[error("the connection was lost: {0}")]
     Connection(quinn::ConnectionError),
@@ -51,7 +54,7 @@ impl Error {
     /// 4.1.1 and 5.2).
     pub fn is_unprocessed(&self) -> bool {
         match self {
-            Self::Refused | Self::Unsendable(_) | Self::PeerLimit | Self::Socket(_) => true,
+            Self::ConnectProtocol | Self::Refused | Self::Unsendable(_) | Self::PeerLimit | Self::Socket(_) => true,
             Self::Reset(code) | Self::Stopped(code) => *code == Code::REQUEST_REJECTED,
             _ => false,
         }

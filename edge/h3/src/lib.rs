@@ -9,11 +9,14 @@ mod driver;
 mod error;
 mod limits;
 pub mod server;
+mod tokens;
 mod transport;
 
+pub use core::head::Protocol;
 pub use driver::recv::RecvBody;
 pub use error::Error;
 pub use limits::Limits;
+pub use tokens::tokens;
 pub use transport::{client_transport, server_transport};
 
 /// The name of HTTP/3 in TLS (RFC 9114, section 3.1).

@@ -9,6 +9,7 @@ use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::Inner;
 use crate::core::code::{Code, Failure};
@@ -19,8 +20,12 @@ use crate::driver::send::{Outgoing, promise};
 use crate::driver::shared::{Shared, lock};
 use crate::{Error, RecvBody};
 
-/// Sends a request and waits for the head of its response.
-pub(super) async fn run<B>(inner: &Arc<Inner>, request: Request<B>) -> Result<Response<RecvBody>, Error>
+/// Sends a request and waits for the head of its response; interim ones go to `interim`.
+pub(super) async fn run<B>(
+    inner: &Arc<Inner>,
+    request: Request<B>,
+    interim: impl FnMut(Response<()>),
+) -> Result<Response<RecvBody>, Error>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -28,8 +33,12 @@ where
     let shared = &inner.shared;
     let (mut head, body) = request.into_parts();
     let payload = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
-    let length = promise(&mut head.headers, &body, payload);
+    let tunnel = head.method == Method::CONNECT;
+    let length = if tunnel { None } else { promise(&mut head.headers, &body, payload) };
     let encoded = encode::request(&head).map_err(Error::Unsendable)?;
+    if tunnel {
+        offered(shared).await?;
+    }
     if !shared.takes(encoded.section_bytes) {
         return Err(Error::PeerLimit);
     }
@@ -48,13 +57,28 @@ where
     .await;
     let response = tokio::select! {
         biased;
-        response = response(&mut incoming) => response.map_err(|error| unless_refused(shared, id, error))?,
+        response = response(&mut incoming, interim) => response.map_err(|error| unless_refused(shared, id, error))?,
         error = upload.failed() => return Err(error),
         error = refused(shared, id) => return Err(error),
     };
     let incoming = Arc::new(Mutex::new(incoming));
     let keep = Keep { _inner: Arc::clone(inner), upload, incoming: Arc::clone(&incoming) };
     Ok(response.map(|()| RecvBody::new(incoming, Some(Arc::new(keep)))))
+}
+
+/// Waits for the server's settings: an extended CONNECT may be sent only once it has said that it takes it (RFC 9220,
+/// section 3).
+async fn offered(shared: &Shared) -> Result<(), Error> {
+    let mut settings = shared.settings.subscribe();
+    let settled = settings.wait_for(Option::is_some);
+    tokio::select! {
+        biased;
+        settled = timeout(shared.limits.header_time_max, settled) => match settled {
+            Ok(Ok(settings)) if settings.is_some_and(|it| it.connect_protocol) => Ok(()),
+            _ => Err(Error::ConnectProtocol),
+        },
+        _ = shared.quinn.closed() => Err(Error::Refused),
+    }
 }
 
 /// Opens a stream, unless the server goes away.
@@ -86,14 +110,17 @@ fn unless_refused(shared: &Shared, id: u64, error: Error) -> Error {
 }
 
 /// The head of the final response.
-async fn response(incoming: &mut Incoming) -> Result<Response<()>, Error> {
-    match poll_fn(|cx| incoming.poll(cx)).await? {
-        Item::Event(Event::Response(response)) => Ok(response),
-        Item::Event(Event::TooLarge) => {
-            incoming.stop(Code::EXCESSIVE_LOAD);
-            Err(Error::TooLarge)
+async fn response(incoming: &mut Incoming, mut interim: impl FnMut(Response<()>)) -> Result<Response<()>, Error> {
+    loop {
+        match poll_fn(|cx| incoming.poll(cx)).await? {
+            Item::Event(Event::Interim(response)) => interim(response),
+            Item::Event(Event::Response(response)) => return Ok(response),
+            Item::Event(Event::TooLarge) => {
+                incoming.stop(Code::EXCESSIVE_LOAD);
+                return Err(Error::TooLarge);
+            }
+            Item::Event(_) | Item::End => return Err(Error::Peer(Failure::malformed("a response without a head"))),
         }
-        Item::Event(_) | Item::End => Err(Error::Peer(Failure::malformed("a response without a head"))),
     }
 }
 

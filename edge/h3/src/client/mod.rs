@@ -86,13 +86,30 @@ impl Connection {
     /// must be absolute. The body goes on being sent meanwhile, until the server stops it. Waits where the server allows
     /// no more requests at once.
     ///
+    /// A CONNECT with a [`Protocol`](crate::Protocol) among its extensions waits until the server has said that it takes
+    /// it. If the response is 2xx, the two bodies are the tunnel, and each ends by itself.
+    ///
     /// Dropping the future, or the response's body before its end, cancels the request with H3_REQUEST_CANCELLED.
     pub async fn send<B>(&self, request: Request<B>) -> Result<Response<RecvBody>, Error>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        exchange::run(&self.inner, request).await
+        exchange::run(&self.inner, request, drop).await
+    }
+
+    /// The same; interim responses (1xx) are given to `interim` as they come, at most
+    /// [`Limits::extra_frames_max`](crate::Limits) of them.
+    pub async fn send_informed<B>(
+        &self,
+        request: Request<B>,
+        interim: impl FnMut(Response<()>),
+    ) -> Result<Response<RecvBody>, Error>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        exchange::run(&self.inner, request, interim).await
     }
 
     /// Whether no new request can be sent: the connection is lost or closed, or the server goes away.

@@ -3,7 +3,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, Method, header};
 
+use super::head::Protocol;
 use super::section::FIELD_OVERHEAD_BYTES;
+use super::settings::Settings;
 use super::table::{self, Found};
 use super::{frame, huffman, integer, varint};
 
@@ -25,8 +27,8 @@ pub enum Unsendable {
     /// The request's URI has no scheme or no authority.
     #[error("the request's URI has no scheme or no authority")]
     NotAbsolute,
-    /// The method is one that this crate does not speak.
-    #[error("CONNECT is not spoken here")]
+    /// A CONNECT without a [`Protocol`], which this crate does not speak.
+    #[error("a CONNECT without a protocol is not spoken here")]
     Connect,
     /// The status is one that this response cannot have.
     #[error("the status is one that this response cannot have")]
@@ -36,9 +38,12 @@ pub enum Unsendable {
     TooLarge,
 }
 
-/// A request's head. Connection-specific fields and `host` are left out (RFC 9114, section 4.2 and 4.3.1).
+/// A request's head. Connection-specific fields and `host` are left out (RFC 9114, section 4.2 and 4.3.1). A CONNECT has
+/// its [`Protocol`] among its extensions, and no content-length.
 pub fn request(head: &http::request::Parts) -> Result<Encoded, Unsendable> {
-    if head.method == Method::CONNECT {
+    let connect = head.method == Method::CONNECT;
+    let protocol = head.extensions.get::<Protocol>().filter(|_| connect);
+    if connect && protocol.is_none() {
         return Err(Unsendable::Connect);
     }
     let (Some(scheme), Some(authority)) = (head.uri.scheme_str(), head.uri.authority()) else {
@@ -52,6 +57,9 @@ pub fn request(head: &http::request::Parts) -> Result<Encoded, Unsendable> {
     };
     let mut out = Encoder::new();
     out.field(":method", head.method.as_str().as_bytes(), false);
+    if let Some(protocol) = protocol {
+        out.field(":protocol", protocol.as_str().as_bytes(), false);
+    }
     out.field(":scheme", scheme.as_bytes(), false);
     out.field(":authority", authority.as_bytes(), false);
     if path.starts_with('?') {
@@ -59,7 +67,7 @@ pub fn request(head: &http::request::Parts) -> Result<Encoded, Unsendable> {
     } else {
         out.field(":path", path.as_bytes(), false);
     }
-    out.fields(&head.headers, |name| *name != header::HOST);
+    out.fields(&head.headers, |name| *name != header::HOST && !(connect && *name == header::CONTENT_LENGTH));
     out.finish()
 }
 
@@ -161,14 +169,16 @@ impl Encoder {
     }
 }
 
-/// The control stream's first bytes: its type and a SETTINGS frame (RFC 9114, section 6.2.1).
-pub fn control_prelude(header_bytes_max: u64) -> Bytes {
+/// The control stream's first bytes: its type and a SETTINGS frame (RFC 9114, section 6.2.1) that says these.
+pub fn control_prelude(said: Settings) -> Bytes {
     let mut settings = BytesMut::new();
-    for (id, value) in [
+    let connect_protocol = said.connect_protocol.then_some((super::settings::ENABLE_CONNECT_PROTOCOL, 1));
+    let always = [
         (super::settings::QPACK_MAX_TABLE_CAPACITY, 0),
-        (super::settings::MAX_FIELD_SECTION_SIZE, header_bytes_max.min(varint::MAX)),
+        (super::settings::MAX_FIELD_SECTION_SIZE, said.header_bytes_max.min(varint::MAX)),
         (super::settings::QPACK_BLOCKED_STREAMS, 0),
-    ] {
+    ];
+    for (id, value) in always.into_iter().chain(connect_protocol) {
         varint::write(id, &mut settings);
         varint::write(value, &mut settings);
     }
@@ -251,6 +261,32 @@ mod tests {
             let encoded = response_of(Response::builder().header(name, value.clone()));
             let section = Section::decode(payload(&encoded), 1000).unwrap();
             assert!(section.fields().last().unwrap().sensitive, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_extended_connect_says_what_it_is_for_and_no_other_request_does() {
+        let request = |method: &str| {
+            let request = Request::builder().method(method).uri("https://a.example/chat").header("content-length", "0");
+            let parts = request.extension(Protocol::WEBSOCKET).body(()).unwrap().into_parts().0;
+            fields(&self::request(&parts).unwrap())
+        };
+        let tunnel =
+            [":method: CONNECT", ":protocol: websocket", ":scheme: https", ":authority: a.example", ":path: /chat"];
+        assert_eq!(request("CONNECT"), tunnel);
+        let other = [":method: GET", ":scheme: https", ":authority: a.example", ":path: /chat", "content-length: 0"];
+        assert_eq!(request("GET"), other);
+    }
+
+    #[test]
+    fn settings_that_are_said_are_read_again() {
+        for connect_protocol in [false, true] {
+            let said = Settings { header_bytes_max: 12345, connect_protocol };
+            let prelude = control_prelude(said);
+            let mut reader = super::super::settings::Reader::default();
+            prelude[3..].iter().for_each(|byte| reader.push(*byte).unwrap());
+            assert_eq!((prelude[..2].to_vec(), usize::from(prelude[2])), (vec![0, 4], prelude.len() - 3));
+            assert_eq!(reader.finish(), Ok(said));
         }
     }
 

@@ -16,6 +16,10 @@ pub const PUSH_PROMISE: u64 = 0x5;
 pub const GOAWAY: u64 = 0x7;
 /// MAX_PUSH_ID.
 pub const MAX_PUSH_ID: u64 = 0xd;
+/// PRIORITY_UPDATE for a request (RFC 9218, section 7.2).
+pub const PRIORITY_UPDATE: u64 = 0xf_0700;
+/// PRIORITY_UPDATE for a push.
+pub const PRIORITY_UPDATE_PUSH: u64 = 0xf_0701;
 
 /// Whether a type belongs to HTTP/2 and must not occur (RFC 9114, section 7.2.8).
 pub fn is_http2(kind: u64) -> bool {

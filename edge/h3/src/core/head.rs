@@ -1,13 +1,37 @@
 //! From a field section to a request, a response or trailers: what RFC 9114, section 4.2 and 4.3 calls malformed does
 //! not get past here.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 
 use super::code::Failure;
 use super::encode::is_connection_specific;
 use super::section::{Field, Section, Str};
+
+/// What an extended CONNECT is for (RFC 9220): its `:protocol`, such as `websocket`. It is an extension of the request,
+/// whose method is CONNECT and whose URI is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protocol(Cow<'static, str>);
+
+impl Protocol {
+    /// The protocol of WebSocket (RFC 8441, section 4).
+    pub const WEBSOCKET: Self = Self(Cow::Borrowed("websocket"));
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The protocol with this name, if it is a token.
+    pub fn from_bytes(name: &[u8]) -> Option<Self> {
+        // A method is a token as well.
+        let token = Method::from_bytes(name).ok()?;
+        Some(Self(Cow::Owned(token.as_str().to_owned())))
+    }
+}
 
 /// A request's head, and the length of the body if it was declared.
 pub fn request(section: &Section) -> Result<(Request<()>, Option<u64>), Failure> {
@@ -16,7 +40,12 @@ pub fn request(section: &Section) -> Result<(Request<()>, Option<u64>), Failure>
     let method = fields.pseudo.method.take().ok_or(Failure::malformed("a request without :method"))?;
     let method = Method::from_bytes(method.bytes()).map_err(|_| Failure::malformed("a :method that is no token"))?;
     let uri = uri(&method, &fields)?;
+    // RFC 9110, section 9.3.6: a tunnel has no length.
+    if method == Method::CONNECT && length.is_some() {
+        return Err(Failure::malformed("a CONNECT with a content-length"));
+    }
     let mut request = Request::new(());
+    *request.extensions_mut() = protocol(&method, &fields)?;
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.version_mut() = http::Version::HTTP_3;
@@ -59,6 +88,7 @@ struct Pseudo {
     scheme: Option<Str>,
     authority: Option<Str>,
     path: Option<Str>,
+    protocol: Option<Str>,
     status: Option<Str>,
 }
 
@@ -96,6 +126,7 @@ impl Fields {
             (Allowed::Request, b":scheme") => &mut pseudo.scheme,
             (Allowed::Request, b":authority") => &mut pseudo.authority,
             (Allowed::Request, b":path") => &mut pseudo.path,
+            (Allowed::Request, b":protocol") => &mut pseudo.protocol,
             (Allowed::Response, b":status") => &mut pseudo.status,
             _ => return Err(Failure::malformed("a pseudo-header field that has no place here")),
         };
@@ -191,6 +222,19 @@ fn digits(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// The protocol of an extended CONNECT (RFC 8441, section 4); no other request has one.
+fn protocol(method: &Method, fields: &Fields) -> Result<Extensions, Failure> {
+    let mut extensions = Extensions::new();
+    if let Some(name) = &fields.pseudo.protocol {
+        if *method != Method::CONNECT {
+            return Err(Failure::malformed("a :protocol without CONNECT"));
+        }
+        let name = Protocol::from_bytes(name.bytes()).ok_or(Failure::malformed("a :protocol that is no token"))?;
+        extensions.insert(name);
+    }
+    Ok(extensions)
+}
+
 /// The target of a request (RFC 9114, section 4.3.1 and 4.4).
 fn uri(method: &Method, fields: &Fields) -> Result<Uri, Failure> {
     let pseudo = &fields.pseudo;
@@ -199,7 +243,7 @@ fn uri(method: &Method, fields: &Fields) -> Result<Uri, Failure> {
     if hosts.next().is_some() {
         return Err(Failure::malformed("two hosts"));
     }
-    if *method == Method::CONNECT {
+    if *method == Method::CONNECT && pseudo.protocol.is_none() {
         return match (&pseudo.scheme, &pseudo.path, &pseudo.authority) {
             (None, None, Some(it)) => Ok(Uri::from(authority(it.bytes(), host)?)),
             _ => Err(Failure::malformed("a CONNECT that has :scheme or :path, or no :authority")),
@@ -210,6 +254,10 @@ fn uri(method: &Method, fields: &Fields) -> Result<Uri, Failure> {
     };
     let authority = match (&pseudo.authority, host) {
         (Some(it), host) => authority(it.bytes(), host)?,
+        // RFC 8441, section 4: an extended CONNECT has its :authority.
+        (None, _) if pseudo.protocol.is_some() => {
+            return Err(Failure::malformed("an extended CONNECT without :authority"));
+        }
         (None, Some(host)) => authority(host.as_bytes(), None)?,
         (None, None) => return Err(Failure::malformed("a request without :authority or host")),
     };

@@ -10,7 +10,7 @@ use super::code::{Code, Failure};
 use super::section::{Refused, Section};
 use super::{frame, head};
 
-/// What a message may cost.
+/// What a message may cost and be.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// The largest field section, by the count of RFC 9114, section 4.2.2; also the largest HEADERS frame.
@@ -19,6 +19,8 @@ pub struct Bounds {
     pub extra_frames_max: u32,
     /// How many bytes unknown frames may declare in all.
     pub extra_bytes_max: u64,
+    /// Whether a request may be an extended CONNECT (RFC 9220).
+    pub connect_protocol: bool,
 }
 
 /// What came out.
@@ -26,7 +28,9 @@ pub struct Bounds {
 pub enum Event {
     /// A part of the body; never empty.
     Data(Bytes),
-    /// A request's head.
+    /// The head of an interim response. They are among the frames that carry nothing.
+    Interim(Response<()>),
+    /// A request's head; an extended CONNECT has its [`head::Protocol`] with it.
     Request(Request<()>),
     /// A final response's head.
     Response(Response<()>),
@@ -55,16 +59,25 @@ pub struct Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Request,
-    /// To a request with this property: HEAD, whose response has no body.
-    Response {
-        bodiless: bool,
-    },
+    /// To a request with this method, as far as it matters.
+    Response(Asked),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// If it is accepted, a tunnel follows.
+    Connect,
+    /// The response has no body.
+    Head,
+    Other,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Head,
     Body,
+    /// DATA alone, until either side ends it (RFC 9114, section 4.4).
+    Tunnel,
     Trailed,
     /// Nothing is read any more.
     Over,
@@ -86,7 +99,12 @@ impl Message {
 
     /// The response to a request with this method is expected.
     pub fn response(method: &Method, bounds: Bounds) -> Self {
-        Self::new(Kind::Response { bodiless: *method == Method::HEAD }, bounds)
+        let asked = match *method {
+            Method::CONNECT => Asked::Connect,
+            Method::HEAD => Asked::Head,
+            _ => Asked::Other,
+        };
+        Self::new(Kind::Response(asked), bounds)
     }
 
     fn new(kind: Kind, bounds: Bounds) -> Self {
@@ -157,7 +175,7 @@ impl Message {
             (Stage::Head, Kind::Request) => {
                 Err(Failure::stream(Code::REQUEST_INCOMPLETE, "the stream ends before the head"))
             }
-            (Stage::Head, Kind::Response { .. }) => Err(Failure::malformed("the stream ends before a final response")),
+            (Stage::Head, Kind::Response(_)) => Err(Failure::malformed("the stream ends before a final response")),
             _ if self.length.is_some_and(|length| length != self.declared) => {
                 Err(Failure::malformed("the body is shorter than its content-length"))
             }
@@ -169,15 +187,24 @@ impl Message {
     fn begin(&mut self, head: frame::Head) -> Result<Option<Event>, Failure> {
         let unexpected = |reason| Err(Failure::connection(Code::FRAME_UNEXPECTED, reason));
         match head.kind {
-            frame::DATA if self.stage != Stage::Body => return unexpected("DATA before the head or after trailers"),
+            frame::DATA if !matches!(self.stage, Stage::Body | Stage::Tunnel) => {
+                return unexpected("DATA before the head or after trailers");
+            }
             frame::DATA => self.data(head.length)?,
             frame::HEADERS if self.stage == Stage::Trailed => return unexpected("HEADERS after trailers"),
+            frame::HEADERS if self.stage == Stage::Tunnel => return unexpected("HEADERS in a tunnel"),
             frame::HEADERS => return self.headers(head.length),
             // RFC 9114, section 7.2.5: no push ID was ever allowed.
             frame::PUSH_PROMISE if self.kind != Kind::Request => {
                 return Err(Failure::connection(Code::ID_ERROR, "a push that was not allowed"));
             }
-            frame::CANCEL_PUSH | frame::GOAWAY | frame::MAX_PUSH_ID | frame::PUSH_PROMISE | frame::SETTINGS => {
+            frame::CANCEL_PUSH
+            | frame::GOAWAY
+            | frame::MAX_PUSH_ID
+            | frame::PRIORITY_UPDATE
+            | frame::PRIORITY_UPDATE_PUSH
+            | frame::PUSH_PROMISE
+            | frame::SETTINGS => {
                 return unexpected("a frame that does not belong on a request stream");
             }
             kind if frame::is_http2(kind) => return unexpected("a frame of HTTP/2"),
@@ -246,20 +273,30 @@ impl Message {
         match self.kind {
             Kind::Request => {
                 let (request, length) = head::request(&section)?;
+                let tunnel = *request.method() == Method::CONNECT;
+                if request.extensions().get::<head::Protocol>().is_some() && !self.bounds.connect_protocol {
+                    return Err(Failure::malformed("a :protocol, which was not offered"));
+                }
                 self.length = length;
-                self.stage = Stage::Body;
+                self.stage = if tunnel { Stage::Tunnel } else { Stage::Body };
                 Ok(Some(Event::Request(request)))
             }
-            Kind::Response { bodiless } => self.answered(&section, bodiless),
+            Kind::Response(asked) => self.answered(&section, asked),
         }
     }
 
-    fn answered(&mut self, section: &Section, bodiless: bool) -> Result<Option<Event>, Failure> {
+    fn answered(&mut self, section: &Section, asked: Asked) -> Result<Option<Event>, Failure> {
         let (response, length) = head::response(section)?;
         if response.status().is_informational() {
-            return self.extra(0).map(|()| None);
+            return self.extra(0).map(|()| Some(Event::Interim(response)));
         }
-        let bodiless = bodiless || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if asked == Asked::Connect && response.status().is_success() {
+            // RFC 9110, section 8.6: a length says nothing here.
+            self.stage = Stage::Tunnel;
+            return Ok(Some(Event::Response(response)));
+        }
+        let bodiless =
+            asked == Asked::Head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.length = if bodiless { Some(0) } else { length };
         self.stage = Stage::Body;
         Ok(Some(Event::Response(response)))

@@ -10,6 +10,7 @@ pub mod instructions;
 pub mod integer;
 pub mod message;
 pub mod peer;
+pub mod priority;
 pub mod section;
 pub mod settings;
 pub mod table;

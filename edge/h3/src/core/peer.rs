@@ -4,6 +4,7 @@
 //! what they may cost is bounded by how many requests there were.
 
 use super::code::{Code, Failure};
+use super::priority::Priority;
 use super::settings::{self, Settings};
 use super::{frame, instructions, varint};
 
@@ -33,12 +34,21 @@ const FRAMES_MAX: u64 = 256;
 const FRAMES_PER_REQUEST: u64 = 8;
 /// The same for streams.
 const STREAMS_MAX: u64 = 64;
+/// The longest priority field that is read in a PRIORITY_UPDATE; what is longer says nothing.
+const PRIORITY_BYTES_MAX: usize = 256;
 
 /// What came out of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The peer goes away: a server names the first request it will not process, a client the first push.
     Goaway(u64),
+    /// A client says anew what it asks for a response.
+    Priority {
+        /// The request's stream.
+        stream: u64,
+        /// What is asked.
+        priority: Priority,
+    },
     /// The peer's settings.
     Settings(Settings),
     /// The stream is of no use: stop it with this code.
@@ -87,6 +97,7 @@ struct Control {
 #[derive(Debug)]
 enum Payload {
     Integer(u64, varint::Reader, Option<u64>),
+    Priority(varint::Reader, Option<u64>, Vec<u8>),
     Settings(Box<settings::Reader>),
     Skip,
 }
@@ -228,6 +239,14 @@ impl Peer {
             frame::SETTINGS => unexpected("a second SETTINGS frame"),
             frame::DATA | frame::HEADERS | frame::PUSH_PROMISE => unexpected("a request's frame on the control stream"),
             frame::MAX_PUSH_ID if self.role == Role::Client => unexpected("MAX_PUSH_ID from a server"),
+            frame::PRIORITY_UPDATE | frame::PRIORITY_UPDATE_PUSH if self.role == Role::Client => {
+                unexpected("PRIORITY_UPDATE from a server")
+            }
+            frame::PRIORITY_UPDATE => Ok(Payload::Priority(varint::Reader::default(), None, Vec::new())),
+            // RFC 9218, section 7.2: nothing was ever promised.
+            frame::PRIORITY_UPDATE_PUSH => {
+                Err(Failure::connection(Code::ID_ERROR, "a PRIORITY_UPDATE for a push that is not there"))
+            }
             frame::CANCEL_PUSH | frame::GOAWAY | frame::MAX_PUSH_ID => {
                 Ok(Payload::Integer(kind, varint::Reader::default(), None))
             }
@@ -241,7 +260,14 @@ impl Peer {
             Payload::Skip => Ok(None),
             Payload::Settings(reader) => reader.finish().map(|settings| Some(Event::Settings(settings))),
             Payload::Integer(kind, _, Some(value)) => self.integer(kind, value),
-            Payload::Integer(_, _, None) => {
+            Payload::Priority(_, Some(stream), _) if !stream.is_multiple_of(4) => {
+                Err(Failure::connection(Code::ID_ERROR, "a PRIORITY_UPDATE for what is no request stream"))
+            }
+            Payload::Priority(_, Some(stream), field) if field.len() <= PRIORITY_BYTES_MAX => {
+                Ok(Priority::parse(&field).map(|priority| Event::Priority { stream, priority }))
+            }
+            Payload::Priority(_, Some(_), _) => Ok(None),
+            Payload::Integer(_, _, None) | Payload::Priority(_, None, _) => {
                 Err(Failure::connection(Code::FRAME_ERROR, "a control frame ends within its integer"))
             }
         }
@@ -278,6 +304,17 @@ impl Payload {
         match self {
             Self::Skip => Ok(()),
             Self::Settings(reader) => reader.push(byte),
+            Self::Priority(_, Some(_), field) => {
+                // One byte more than is read shows that it was too long.
+                if field.len() <= PRIORITY_BYTES_MAX {
+                    field.push(byte);
+                }
+                Ok(())
+            }
+            Self::Priority(reader, stream, _) => {
+                *stream = reader.push(byte);
+                Ok(())
+            }
             Self::Integer(_, _, Some(_)) => {
                 Err(Failure::connection(Code::FRAME_ERROR, "a control frame is longer than its integer"))
             }

@@ -268,7 +268,9 @@ impl Body for RecvBody {
             }
             Ok(Item::Event(Event::Trailers(trailers))) => Some(Ok(Frame::<Bytes>::trailers(trailers))),
             // A message has one head, and it was read before the body was made.
-            Ok(Item::Event(Event::Request(_) | Event::Response(_) | Event::TooLarge) | Item::End) => {
+            Ok(
+                Item::Event(Event::Interim(_) | Event::Request(_) | Event::Response(_) | Event::TooLarge) | Item::End,
+            ) => {
                 self.source = None;
                 None
             }

@@ -3,22 +3,24 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame};
-use quinn::{SendStream, StoppedError, VarInt};
+use quinn::{SendStream, StoppedError, VarInt, WriteError};
 use tokio::time::timeout;
 
 use super::recv::Incoming;
+use super::schedule::Place;
 use super::shared::{Shared, lock};
 use super::varint;
 use crate::Error;
 use crate::core::code::Code;
 use crate::core::encode::{self, Encoded};
 use crate::core::head;
+use crate::core::priority::Priority;
 
 /// How much of a body is gathered for one write.
 const BATCH_BYTES_MAX: usize = 64 << 10;
@@ -34,6 +36,10 @@ pub(crate) struct Outgoing {
     shared: Arc<Shared>,
     /// What to tell the peer if it is dropped.
     code: Code,
+    /// What is to be written before anything else: interim responses.
+    ahead: Bytes,
+    /// The response's place among those of its connection, and where it was last put.
+    place: Option<(Arc<Place>, i32)>,
     /// The receiving half, while it is read: a breach of the protocol there is what a reset here says.
     incoming: Option<Arc<Mutex<Incoming>>>,
     /// Whether it was counted that the peer broke it off.
@@ -44,7 +50,39 @@ type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>>
 
 impl Outgoing {
     pub(crate) fn new(stream: SendStream, shared: Arc<Shared>, code: Code) -> Self {
-        Self { stream: Some(stream), shared, code, incoming: None, counted: false }
+        let (ahead, place, incoming) = (Bytes::new(), None, None);
+        Self { stream: Some(stream), shared, code, ahead, place, incoming, counted: false }
+    }
+
+    /// The same, in this place.
+    pub(crate) fn at(mut self, place: Arc<Place>) -> Self {
+        self.place = Some((place, 0));
+        self
+    }
+
+    /// The request asks for this.
+    pub(crate) fn asked(&self, priority: Priority) {
+        if let Some((place, _)) = &self.place {
+            place.ask(priority);
+        }
+    }
+
+    /// The response itself says this.
+    pub(crate) fn answered(&self, priority: Priority) {
+        if let Some((place, _)) = &self.place {
+            place.answer(priority);
+        }
+    }
+
+    /// Puts the stream where it belongs; the task is woken when that changes.
+    fn arrange(&mut self, cx: &Context<'_>) {
+        if let (Some(stream), Some((place, put))) = (&self.stream, &mut self.place) {
+            let order = place.order(cx.waker());
+            if order != *put {
+                *put = order;
+                let _ = stream.set_priority(order);
+            }
+        }
     }
 
     /// The same, beside this receiving half.
@@ -53,9 +91,14 @@ impl Outgoing {
         self
     }
 
+    /// The connection.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// The receiving half, if it is read.
-    pub(crate) fn incoming(&self) -> Option<&Mutex<Incoming>> {
-        self.incoming.as_deref()
+    pub(crate) fn incoming(&self) -> Option<Arc<Mutex<Incoming>>> {
+        self.incoming.clone()
     }
 
     /// The peer broke the request off; it is counted once.
@@ -83,11 +126,39 @@ impl Outgoing {
         }
     }
 
+    /// Adds to what is written before anything else.
+    pub(crate) fn put_ahead(&mut self, bytes: &[u8]) {
+        let mut ahead = BytesMut::with_capacity(self.ahead.len() + bytes.len());
+        ahead.extend_from_slice(&self.ahead);
+        ahead.extend_from_slice(bytes);
+        self.ahead = ahead.freeze();
+    }
+
+    /// Writes of what goes ahead as much as the peer takes. What fails shows when something else is written.
+    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        self.arrange(cx);
+        while let (Some(stream), false) = (&mut self.stream, self.ahead.is_empty()) {
+            let write = pin!(stream.write_chunks(std::slice::from_mut(&mut self.ahead)));
+            if !matches!(write.poll(cx), Poll::Ready(Ok(_))) {
+                return;
+            }
+        }
+    }
+
+    /// Writes all that goes ahead.
+    pub(crate) async fn write_ahead(&mut self) -> Result<(), Error> {
+        let mut ahead = [std::mem::take(&mut self.ahead)];
+        self.write(&mut ahead).await
+    }
+
     /// Writes all, waiting for the peer to take it, but not for ever: one that takes nothing has broken it off.
-    pub(crate) async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), Error> {
+    async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), Error> {
+        if self.stream.is_none() {
+            return Err(Error::Stopped(self.code));
+        }
         let time_max = self.shared.limits.write_time_max;
-        let Some(stream) = &mut self.stream else { return Err(Error::Stopped(self.code)) };
-        let result = timeout(time_max, stream.write_all_chunks(pieces)).await;
+        let mut written = 0;
+        let result = timeout(time_max, poll_fn(|cx| self.poll_write(cx, pieces, &mut written))).await;
         let Ok(result) = result else {
             self.code = Code::REQUEST_CANCELLED;
             self.broken_off();
@@ -98,6 +169,21 @@ impl Outgoing {
             return Err(Error::Stopped(self.code));
         };
         result.map_err(|error| self.lost(error))
+    }
+
+    /// The same; `written` is how many pieces are.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &mut [Bytes],
+        written: &mut usize,
+    ) -> Poll<Result<(), WriteError>> {
+        self.arrange(cx);
+        while let (Some(stream), true) = (&mut self.stream, *written < pieces.len()) {
+            let write = pin!(stream.write_chunks(&mut pieces[*written..]));
+            *written += ready!(write.poll(cx))?.chunks;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn lost(&mut self, error: impl Into<Error>) -> Error {
@@ -116,7 +202,10 @@ impl Outgoing {
             && stream.finish().is_ok()
         {
             self.shared.ended_well();
-            self.shared.finished(stream);
+            // A client knows by the response that its request arrived.
+            if let Some((place, _)) = self.place.take() {
+                self.shared.finished(stream, place);
+            }
         }
     }
 
@@ -128,6 +217,9 @@ impl Outgoing {
     {
         let mut body = pin!(body);
         let mut batch = Batch { tail: head.frame, pieces: Vec::new(), bytes: 0 };
+        if !self.ahead.is_empty() {
+            batch.pieces.push(std::mem::take(&mut self.ahead));
+        }
         let mut stopped = None;
         let mut missing = length;
         let mut ended = body.is_end_stream();
@@ -135,7 +227,7 @@ impl Outgoing {
             match poll_fn(|cx| self.step(cx, body.as_mut(), &batch, &mut stopped)).await {
                 Step::Flush => self.write_batch(&mut batch).await?,
                 Step::Frame(frame) => {
-                    ended = batch.frame(frame, &mut missing)? || body.is_end_stream();
+                    ended = batch.frame(frame, &mut missing, &self.shared)? || body.is_end_stream();
                     if batch.is_full() && !ended {
                         self.write_batch(&mut batch).await?;
                     }
@@ -172,6 +264,7 @@ impl Outgoing {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.arrange(cx);
         match body.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Step::Frame(frame)),
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Step::Lost(Error::body(error))),
@@ -194,6 +287,12 @@ impl Drop for Outgoing {
         if let Some(mut stream) = self.stream.take() {
             let breach = self.incoming.as_ref().and_then(|incoming| lock(incoming).breach());
             let _ = stream.reset(varint(breach.unwrap_or(self.code)));
+            if breach.is_some() {
+                self.broken_off();
+            }
+        }
+        if let Some((place, _)) = self.place.take() {
+            lock(&self.shared.schedule).leave(&place);
         }
     }
 }
@@ -230,7 +329,7 @@ struct Batch {
 
 impl Batch {
     /// Adds a frame of the body. True: it was the last one.
-    fn frame(&mut self, frame: Frame<Bytes>, missing: &mut Option<u64>) -> Result<bool, Error> {
+    fn frame(&mut self, frame: Frame<Bytes>, missing: &mut Option<u64>, shared: &Shared) -> Result<bool, Error> {
         match frame.into_data() {
             Ok(data) => {
                 if let Some(missing) = missing {
@@ -242,6 +341,9 @@ impl Batch {
             Err(frame) => match frame.into_trailers() {
                 Ok(trailers) => {
                     let trailers = encode::trailers(&trailers).map_err(Error::Unsendable)?;
+                    if !shared.takes(trailers.section_bytes) {
+                        return Err(Error::PeerLimit);
+                    }
                     self.tail.extend_from_slice(&trailers.frame);
                     Ok(true)
                 }

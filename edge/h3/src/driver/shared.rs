@@ -7,9 +7,11 @@ use std::task::{Context, Poll, Waker};
 use quinn::{ConnectionError, SendStream};
 use tokio::sync::{Notify, watch};
 
+use super::schedule::{Place, Schedule};
 use super::varint;
 use crate::core::code::{Code, Failure, Scope};
 use crate::core::peer::Role;
+use crate::core::priority::Priority;
 use crate::core::settings::Settings;
 use crate::{Error, Limits};
 
@@ -30,8 +32,14 @@ pub(crate) struct Shared {
     pub(crate) goaway_in: watch::Sender<Option<u64>>,
     /// The GOAWAY to send to the peer.
     pub(crate) goaway_out: watch::Sender<Option<u64>>,
+    /// The peer's settings, once they are here.
+    pub(crate) settings: watch::Sender<Option<Settings>>,
     /// The largest head that the peer takes.
     header_bytes_max: AtomicU64,
+    /// Which response goes first.
+    pub(crate) schedule: Mutex<Schedule>,
+    /// Whether what comes is no replay: true once the handshake is over, false if it never will be.
+    pub(crate) proven: watch::Sender<Option<bool>>,
     /// What closed the connection from this side.
     failure: Mutex<Option<Failure>>,
     flight: Mutex<Flight>,
@@ -46,8 +54,11 @@ pub(crate) struct Shared {
 struct Flight {
     count: usize,
     /// Streams that are finished, but whose data may not have arrived.
-    finished: Vec<SendStream>,
+    finished: Vec<Finished>,
 }
+
+/// A stream that is finished, and its place among those that send.
+type Finished = (SendStream, Arc<Place>);
 
 /// One request in flight: until its response is finished and its body is dropped.
 pub(crate) struct Ticket(Arc<Shared>);
@@ -76,7 +87,10 @@ impl Shared {
             requests: AtomicU64::new(0),
             goaway_in: watch::Sender::new(None),
             goaway_out: watch::Sender::new(None),
+            settings: watch::Sender::new(None),
             header_bytes_max: AtomicU64::new(Settings::default().header_bytes_max),
+            schedule: Mutex::default(),
+            proven: watch::Sender::new(Some(true)),
             failure: Mutex::new(None),
             flight: Mutex::new(Flight::default()),
             landed: Notify::new(),
@@ -113,6 +127,7 @@ impl Shared {
     /// The peer's settings have come.
     pub(crate) fn settle(&self, settings: Settings) {
         self.header_bytes_max.store(settings.header_bytes_max, Ordering::Relaxed);
+        self.settings.send_replace(Some(settings));
     }
 
     /// Whether the peer takes a head of this size.
@@ -127,22 +142,33 @@ impl Shared {
         Ticket(Arc::clone(self))
     }
 
-    /// A stream is finished; its data may still be on the way.
-    pub(crate) fn finished(&self, stream: SendStream) {
-        if self.role == Role::Client {
-            // A client knows by the response that its request arrived.
-            return;
-        }
+    /// A response is finished; its data may still be on the way.
+    pub(crate) fn finished(&self, stream: SendStream, place: Arc<Place>) {
         let mut flight = lock(&self.flight);
         if flight.finished.len() >= FINISHED_MAX {
-            flight.finished.retain(|stream| {
+            flight.finished.retain(|(stream, place)| {
                 let mut stopped = std::pin::pin!(stream.stopped());
-                stopped.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending
+                let is_on_the_way = stopped.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending;
+                if !is_on_the_way {
+                    lock(&self.schedule).leave(place);
+                }
+                is_on_the_way
             });
         }
         // Beyond this the peer acknowledges nothing; then it is not waited for either.
         if flight.finished.len() < 16 * FINISHED_MAX {
-            flight.finished.push(stream);
+            flight.finished.push((stream, place));
+        } else {
+            lock(&self.schedule).leave(&place);
+        }
+    }
+
+    /// A client says anew what it asks for a response.
+    pub(crate) fn prioritise(&self, stream: u64, priority: Priority) {
+        let Some(order) = lock(&self.schedule).update(stream, priority) else { return };
+        let flight = lock(&self.flight);
+        if let Some((stream, _)) = flight.finished.iter().find(|(it, _)| u64::from(it.id()) == stream) {
+            let _ = stream.set_priority(order);
         }
     }
 
@@ -153,7 +179,7 @@ impl Shared {
             {
                 let mut flight = lock(&self.flight);
                 if flight.count == 0 {
-                    return std::mem::take(&mut flight.finished);
+                    return flight.finished.drain(..).map(|(stream, _)| stream).collect();
                 }
             }
             landed.await;
@@ -170,7 +196,7 @@ impl Shared {
         let _ = self.resets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |resets| resets.checked_sub(1));
     }
 
-    /// The peer broke a request off. A client that does so too often is cut; a server may.
+    /// The peer broke a request off, or it was malformed. A client that does so too often is cut; a server may.
     pub(crate) fn broken_off(&self) {
         if self.role == Role::Server && self.resets.fetch_add(1, Ordering::Relaxed) >= self.limits.resets_max {
             self.fail(Failure::connection(Code::EXCESSIVE_LOAD, "too many requests broken off"));

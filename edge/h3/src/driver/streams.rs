@@ -37,8 +37,7 @@ async fn send(shared: &Shared) -> Result<(), Error> {
     let _ = control.set_priority(i32::MAX);
     let stopped = control.stopped();
     let write = async {
-        let header_bytes_max = u64::try_from(shared.limits.header_bytes_max).unwrap_or(u64::MAX);
-        control.write_chunk(encode::control_prelude(header_bytes_max)).await?;
+        control.write_chunk(encode::control_prelude(shared.limits.settings())).await?;
         let mut goaway = shared.goaway_out.subscribe();
         loop {
             let id = *goaway.borrow_and_update();
@@ -110,6 +109,7 @@ fn take(
     while let Some(event) = peer.read(&mut uni, &mut input, requests).map_err(Error::Peer)? {
         match event {
             Event::Goaway(id) => drop(shared.goaway_in.send_replace(Some(id))),
+            Event::Priority { stream, priority } => shared.prioritise(stream, priority),
             Event::Settings(settings) => shared.settle(settings),
             Event::Stop(code) => {
                 let _ = stream.stop(varint(code));

@@ -12,10 +12,11 @@ use quinn::{ConnectionError, RecvStream, SendStream, TransportErrorCode};
 
 use super::Responder;
 use super::drain::Drain;
+use super::early;
 use super::opening::Opening;
 use crate::core::code::Code;
 use crate::core::peer::Role;
-use crate::driver::shared::Shared;
+use crate::driver::shared::{Shared, lock};
 use crate::driver::{streams, varint};
 use crate::{Error, Limits, RecvBody};
 
@@ -34,8 +35,27 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Takes over a QUIC connection whose handshake chose [`crate::ALPN`]. Our settings are sent in the background.
+    /// Takes over a QUIC connection whose handshake is over and chose [`crate::ALPN`]. Our settings are sent in the
+    /// background.
     pub async fn new(quinn: quinn::Connection, limits: Limits) -> Result<Self, Error> {
+        Self::begin(quinn, limits)
+    }
+
+    /// The same as soon as the client's first words are here, by [`quinn::Connecting::into_0rtt`]. A request that comes
+    /// before the handshake is over has [`Early`] among its extensions. A handshake that takes longer than the head of a
+    /// request may ends the connection.
+    pub async fn early(
+        quinn: quinn::Connection,
+        proven: quinn::ZeroRttAccepted,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let connection = Self::begin(quinn, limits)?;
+        connection.shared.proven.send_replace(None);
+        tokio::spawn(early::prove(Arc::clone(&connection.shared), proven));
+        Ok(connection)
+    }
+
+    fn begin(quinn: quinn::Connection, limits: Limits) -> Result<Self, Error> {
         if let Some(error) = quinn.close_reason() {
             return Err(error.into());
         }
@@ -87,6 +107,7 @@ impl Connection {
     async fn open(&mut self, mut send: SendStream, mut recv: RecvStream) -> Option<(Request<RecvBody>, Responder)> {
         let id = u64::from(send.id());
         if self.drain.refused_from().is_some_and(|refused| id >= refused) {
+            lock(&self.shared.schedule).passed(id);
             let _ = recv.stop(varint(Code::REQUEST_REJECTED));
             let _ = send.reset(varint(Code::REQUEST_REJECTED));
             return None;

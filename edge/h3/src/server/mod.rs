@@ -2,8 +2,12 @@
 
 mod connection;
 mod drain;
+mod early;
+mod interim;
 mod opening;
 mod responder;
 
 pub use connection::Connection;
+pub use early::Early;
+pub use interim::Interim;
 pub use responder::Responder;

@@ -9,17 +9,20 @@ use http_body_util::Full;
 use quinn::{RecvStream, SendStream};
 use tokio::time::{Sleep, sleep};
 
-use super::Responder;
+use super::{Early, Responder};
 use crate::core::code::{Code, Failure, Scope};
 use crate::core::message::{Event, Message};
+use crate::core::priority::Priority;
 use crate::driver::recv::{Incoming, Item};
 use crate::driver::send::Outgoing;
-use crate::driver::shared::{Shared, Ticket};
+use crate::driver::shared::{Shared, Ticket, lock};
 use crate::{Error, RecvBody};
 
 /// A request stream whose head has not come yet. It resolves to the request, or to nothing if none comes.
 pub(super) struct Opening {
     parts: Option<Parts>,
+    /// Whether the stream came before the handshake was over.
+    early: bool,
     /// Until when the head must be there; set when it was not there at once.
     deadline: Option<Pin<Box<Sleep>>>,
     shared: Arc<Shared>,
@@ -34,14 +37,21 @@ struct Parts {
 impl Opening {
     pub(super) fn new(send: SendStream, recv: RecvStream, shared: &Arc<Shared>) -> Self {
         let message = Message::request(shared.limits.bounds());
+        let place = lock(&shared.schedule).enter(u64::from(send.id()));
+        let early = recv.is_0rtt();
         let incoming = Incoming::new(recv, message, Arc::clone(shared), Code::NO_ERROR);
-        let outgoing = Outgoing::new(send, Arc::clone(shared), Code::INTERNAL_ERROR);
+        let outgoing = Outgoing::new(send, Arc::clone(shared), Code::INTERNAL_ERROR).at(place);
         let parts = Parts { incoming, outgoing, ticket: Arc::new(shared.ticket()) };
-        Self { parts: Some(parts), deadline: None, shared: Arc::clone(shared) }
+        Self { parts: Some(parts), early, deadline: None, shared: Arc::clone(shared) }
     }
 
     /// The head is complete.
-    fn request(mut parts: Parts, request: Request<()>, cx: &mut Context<'_>) -> Option<(Request<RecvBody>, Responder)> {
+    fn request(
+        &self,
+        mut parts: Parts,
+        mut request: Request<()>,
+        cx: &mut Context<'_>,
+    ) -> Option<(Request<RecvBody>, Responder)> {
         let ended = match parts.incoming.poll_end(cx) {
             Ok(ended) => ended,
             Err(error) => {
@@ -49,21 +59,30 @@ impl Opening {
                 return None;
             }
         };
-        let head = request.method() == Method::HEAD;
+        let mut priority = Priority::of(request.headers());
+        if *request.method() == Method::CONNECT {
+            // RFC 9218, section 11: a tunnel has no end that others could wait for.
+            priority.incremental = Some(true);
+        }
+        parts.outgoing.asked(priority);
+        if self.early && self.shared.proven.borrow().is_none() {
+            request.extensions_mut().insert(Early::new(&self.shared));
+        }
+        let method = request.method().clone();
         let Parts { incoming, outgoing, ticket } = parts;
         if ended {
-            let responder = Responder::new(outgoing, ticket, head);
+            let responder = Responder::new(outgoing, ticket, method);
             return Some((request.map(|()| RecvBody::empty()), responder));
         }
         let incoming = Arc::new(Mutex::new(incoming));
         let body = RecvBody::new(Arc::clone(&incoming), Some(Arc::clone(&ticket) as Arc<_>));
-        Some((request.map(|()| body), Responder::new(outgoing.beside(incoming), ticket, head)))
+        Some((request.map(|()| body), Responder::new(outgoing.beside(incoming), ticket, method)))
     }
 
     /// The head is too large: it is answered without being read.
     fn refuse(&self, mut parts: Parts) {
         parts.incoming.stop(Code::NO_ERROR);
-        let responder = Responder::new(parts.outgoing, parts.ticket, false);
+        let responder = Responder::new(parts.outgoing, parts.ticket, Method::GET);
         let response = (self.shared.limits.too_large)().map(Full::new);
         // Bounded by the requests that the transport lets a peer have at once.
         tokio::spawn(async move {
@@ -76,7 +95,10 @@ impl Parts {
     /// There will be no request.
     fn give_up(mut self, error: &Error) {
         match error {
-            Error::Peer(Failure { scope: Scope::Stream, code, .. }) => self.outgoing.on_drop(*code),
+            Error::Peer(Failure { scope: Scope::Stream, code, .. }) => {
+                self.outgoing.on_drop(*code);
+                self.outgoing.broken_off();
+            }
             Error::Reset(_) => {
                 self.outgoing.on_drop(Code::REQUEST_CANCELLED);
                 self.outgoing.broken_off();
@@ -98,7 +120,7 @@ impl Future for Opening {
         let Some(mut parts) = self.parts.take() else { return Poll::Ready(None) };
         match parts.incoming.poll(cx) {
             Poll::Ready(Ok(Item::Event(Event::Request(request)))) => {
-                return Poll::Ready(Self::request(parts, request, cx));
+                return Poll::Ready(self.request(parts, request, cx));
             }
             Poll::Ready(Ok(Item::Event(Event::TooLarge))) => self.refuse(parts),
             // Nothing else comes before a head.

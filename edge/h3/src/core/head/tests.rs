@@ -16,6 +16,8 @@ const M: (&str, &str) = (":method", "GET");
 const S: (&str, &str) = (":scheme", "https");
 const A: (&str, &str) = (":authority", "a.example");
 const P: (&str, &str) = (":path", "/");
+const C: (&str, &str) = (":method", "CONNECT");
+const W: (&str, &str) = (":protocol", "websocket");
 
 #[test]
 fn good_requests_are_read() {
@@ -39,8 +41,18 @@ fn good_requests_are_read() {
 }
 
 #[test]
+fn an_extended_connect_says_what_it_is_for() {
+    let (request, length) = request(&section(&[C, W, S, A, (":path", "/chat"), ("x", "y")])).unwrap();
+    assert_eq!((request.method(), length), (&Method::CONNECT, None));
+    assert_eq!(request.uri(), "https://a.example/chat");
+    assert_eq!(request.extensions().get(), Some(&Protocol::WEBSOCKET));
+    let (plain, _) = super::request(&section(&[C, A])).unwrap();
+    assert!(plain.extensions().get::<Protocol>().is_none());
+}
+
+#[test]
 fn malformed_requests_are_refused() {
-    let table: [(&str, &[(&str, &str)]); 31] = [
+    let table: [(&str, &[(&str, &str)]); 41] = [
         ("no method", &[S, A, P]),
         ("no scheme", &[M, A, P]),
         ("no path", &[M, S, A]),
@@ -49,7 +61,17 @@ fn malformed_requests_are_refused() {
         ("two paths", &[M, S, A, P, P]),
         ("a late pseudo-header field", &[M, S, A, ("x", "y"), P]),
         (":status", &[M, S, A, P, (":status", "200")]),
-        (":protocol, which was not enabled", &[M, S, A, P, (":protocol", "websocket")]),
+        (":protocol without CONNECT", &[M, S, A, P, W]),
+        (":protocol twice", &[C, W, W, S, A, P]),
+        (":protocol that is no token", &[C, (":protocol", "web socket"), S, A, P]),
+        ("an empty :protocol", &[C, (":protocol", ""), S, A, P]),
+        ("a :protocol that is not ASCII", &[C, (":protocol", "wäb"), S, A, P]),
+        ("an extended CONNECT without a scheme", &[C, W, A, P]),
+        ("an extended CONNECT without a path", &[C, W, S, A]),
+        ("an extended CONNECT without an authority", &[C, W, S, P, ("host", "a.example")]),
+        ("an extended CONNECT with an asterisk", &[C, W, S, A, (":path", "*")]),
+        ("an extended CONNECT with a length", &[C, W, S, A, P, ("content-length", "0")]),
+        ("a CONNECT with a length", &[C, A, ("content-length", "0")]),
         ("an unknown pseudo-header field", &[M, S, A, P, (":x", "y")]),
         ("an empty method", &[(":method", ""), S, A, P]),
         ("a method that is no token", &[(":method", "GE T"), S, A, P]),

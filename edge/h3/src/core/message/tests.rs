@@ -4,17 +4,29 @@ use super::super::bytes_of::{REQUEST, cut, frame, headers};
 use super::super::code::Scope;
 use super::*;
 
-const BOUNDS: Bounds = Bounds { header_bytes_max: 1000, extra_frames_max: 4, extra_bytes_max: 100 };
+const BOUNDS: Bounds =
+    Bounds { header_bytes_max: 1000, extra_frames_max: 4, extra_bytes_max: 100, connect_protocol: true };
 
 /// What a message gave: words for its events, and how it ended.
 type Told = (Vec<String>, Result<(), Failure>);
+
+/// How many bytes it keeps; a buffer that grows is doubled.
+fn held(message: &Message) -> usize {
+    match &message.frame {
+        Frame::Headers { buffer, .. } => buffer.capacity(),
+        _ => 0,
+    }
+}
 
 /// Reads a whole message; data that follows data is joined.
 fn tell(mut message: Message, parts: Vec<Bytes>) -> Told {
     let mut told: Vec<String> = Vec::new();
     let run = || {
         for mut part in parts {
-            while let Some(event) = message.read(&mut part)? {
+            loop {
+                let event = message.read(&mut part);
+                assert!(held(&message) <= 2 * BOUNDS.header_bytes_max, "it keeps {} bytes", held(&message));
+                let Some(event) = event? else { break };
                 let word = match event {
                     Event::Data(bytes) => {
                         assert!(!bytes.is_empty());
@@ -27,6 +39,7 @@ fn tell(mut message: Message, parts: Vec<Bytes>) -> Told {
                             _ => format!("data {bytes}"),
                         }
                     }
+                    Event::Interim(response) => format!("interim {}", response.status().as_str()),
                     Event::Request(request) => format!("{} {}", request.method(), request.uri().path()),
                     Event::Response(response) => response.status().as_str().to_owned(),
                     Event::TooLarge => "too large".to_owned(),
@@ -44,6 +57,20 @@ fn tell(mut message: Message, parts: Vec<Bytes>) -> Told {
 
 fn head(more: &[(&str, &str)]) -> Vec<u8> {
     headers(&[&REQUEST[..], more].concat())
+}
+
+/// The head of an extended CONNECT.
+fn connect(more: &[(&str, &str)]) -> Vec<u8> {
+    headers(&[&[(":method", "CONNECT"), (":protocol", "websocket")], &REQUEST[1..], more].concat())
+}
+
+#[test]
+fn an_extended_connect_is_taken_where_it_was_offered() {
+    let bytes = Bytes::from([connect(&[]), frame(0, b"ab"), frame(0x21, b""), frame(0, b"cd")].concat());
+    let (told, result) = tell(Message::request(BOUNDS), vec![bytes.clone()]);
+    assert_eq!((told, result), (vec!["CONNECT /".to_owned(), "data abcd".to_owned()], Ok(())));
+    let (told, result) = tell(Message::request(Bounds { connect_protocol: false, ..BOUNDS }), vec![bytes]);
+    assert_eq!((told, result.map_err(|it| it.code)), (vec![], Err(Code::MESSAGE_ERROR)));
 }
 
 #[test]
@@ -88,7 +115,9 @@ fn breaches_have_their_codes() {
     use Scope::{Connection, Stream};
     let after = |more: &[u8]| [&head(&[]), more].concat();
     let huge = |kind: u8| [&[kind][..], &[0xc0, 0, 1, 0, 0, 0, 0, 0]].concat();
-    let table: [(&str, Vec<u8>, Scope, Code); 25] = [
+    let large = |kind: [u8; 4], payload: &[u8]| [&kind[..], &[1], payload].concat();
+    let tunnel = |more: &[(&str, &str)], bytes: &[u8]| [connect(more), bytes.to_vec()].concat();
+    let table: [(&str, Vec<u8>, Scope, Code); 30] = [
         ("nothing", vec![], Stream, Code::REQUEST_INCOMPLETE),
         ("no head", frame(0x21, b""), Stream, Code::REQUEST_INCOMPLETE),
         ("half a frame head", vec![0x1], Connection, Code::FRAME_ERROR),
@@ -105,6 +134,11 @@ fn breaches_have_their_codes() {
         ("PUSH_PROMISE", frame(5, &[0, 0, 0]), Connection, Code::FRAME_UNEXPECTED),
         ("GOAWAY", after(&frame(7, &[0])), Connection, Code::FRAME_UNEXPECTED),
         ("MAX_PUSH_ID", frame(0xd, &[0]), Connection, Code::FRAME_UNEXPECTED),
+        ("PRIORITY_UPDATE", large([0x80, 0xf, 7, 0], &[0]), Connection, Code::FRAME_UNEXPECTED),
+        ("PRIORITY_UPDATE of a push", large([0x80, 0xf, 7, 1], &[0]), Connection, Code::FRAME_UNEXPECTED),
+        ("trailers in a tunnel", tunnel(&[], &headers(&[("x", "y")])), Connection, Code::FRAME_UNEXPECTED),
+        ("a tunnel with a length", tunnel(&[("content-length", "0")], &[]), Stream, Code::MESSAGE_ERROR),
+        ("half a frame of a tunnel", tunnel(&[], &frame(0, b"abc")[..4]), Connection, Code::FRAME_ERROR),
         ("HTTP/2's PRIORITY", frame(2, b""), Connection, Code::FRAME_UNEXPECTED),
         ("HTTP/2's CONTINUATION", after(&frame(9, b"")), Connection, Code::FRAME_UNEXPECTED),
         ("an empty HEADERS", frame(1, b""), Connection, Code::QPACK_DECOMPRESSION_FAILED),
@@ -147,12 +181,39 @@ fn responses_give_their_events() {
     let status = |status: &str| headers(&[(":status", status)]);
     let long = |status: &str| headers(&[(":status", status), ("content-length", "2")]);
     let ok: Result<(), Code> = Ok(());
-    let table: [(&str, &Method, Vec<u8>, &[&str], Result<(), Code>); 12] = [
+    let table: [(&str, &Method, Vec<u8>, &[&str], Result<(), Code>); 15] = [
         ("a body", &Method::GET, [long("200"), frame(0, b"ab")].concat(), &["200", "data ab"], ok),
-        ("interim ones first", &Method::GET, [status("103"), status("100"), status("200")].concat(), &["200"], ok),
-        ("an interim one alone", &Method::GET, status("103"), &[], Err(Code::MESSAGE_ERROR)),
+        (
+            "interim ones first",
+            &Method::GET,
+            [status("103"), status("100"), status("200")].concat(),
+            &["interim 103", "interim 100", "200"],
+            ok,
+        ),
+        ("an interim one alone", &Method::GET, status("103"), &["interim 103"], Err(Code::MESSAGE_ERROR)),
         ("101", &Method::GET, status("101"), &[], Err(Code::MESSAGE_ERROR)),
-        ("too many interim ones", &Method::GET, status("103").repeat(5), &[], Err(Code::EXCESSIVE_LOAD)),
+        (
+            "too many interim ones",
+            &Method::GET,
+            status("103").repeat(5),
+            &["interim 103"; 4],
+            Err(Code::EXCESSIVE_LOAD),
+        ),
+        (
+            "a tunnel, whose length says nothing",
+            &Method::CONNECT,
+            [long("200"), frame(0, b"abc")].concat(),
+            &["200", "data abc"],
+            ok,
+        ),
+        ("a refused tunnel", &Method::CONNECT, [long("403"), frame(0, b"ab")].concat(), &["403", "data ab"], ok),
+        (
+            "trailers of a tunnel",
+            &Method::CONNECT,
+            [status("200"), headers(&[("x", "y")])].concat(),
+            &["200"],
+            Err(Code::FRAME_UNEXPECTED),
+        ),
         ("HEAD", &Method::HEAD, long("200"), &["200"], ok),
         (
             "HEAD with a body",
@@ -188,6 +249,8 @@ fn frames() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
         Just(head(&[("content-length", "3")])),
         Just(headers(&[("x", "y")])),
         Just(headers(&[(":status", "200")])),
+        Just(headers(&[(":status", "103")])),
+        Just(connect(&[])),
         proptest::collection::vec(any::<u8>(), 0..20).prop_map(|payload| frame(0, &payload)),
         (any::<u8>(), proptest::collection::vec(any::<u8>(), 0..30)).prop_map(|(kind, payload)| frame(kind, &payload)),
         proptest::collection::vec(any::<u8>(), 0..6),
@@ -197,8 +260,12 @@ fn frames() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
 
 proptest::proptest! {
     #[test]
-    fn any_chunking_gives_the_same_events(bytes in frames(), cuts: Vec<usize>, request: bool) {
-        let message = || if request { Message::request(BOUNDS) } else { Message::response(&Method::GET, BOUNDS) };
+    fn any_chunking_gives_the_same_events(bytes in frames(), cuts: Vec<usize>, kind in 0..4) {
+        let message = || match kind {
+            0 => Message::response(&Method::GET, BOUNDS),
+            1 => Message::response(&Method::CONNECT, BOUNDS),
+            _ => Message::request(BOUNDS),
+        };
         let whole = tell(message(), vec![Bytes::from(bytes.clone())]);
         assert_eq!(tell(message(), cut(&bytes, &cuts)), whole);
         assert_eq!(tell(message(), cut(&bytes, &vec![0; bytes.len()])), whole);

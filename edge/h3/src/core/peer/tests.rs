@@ -26,8 +26,16 @@ fn control(more: &[u8]) -> Vec<u8> {
 fn streams_give_their_events_or_breaches_their_codes() {
     use Role::{Client, Server};
     let settings = Event::Settings(Settings::default());
+    let said = |urgency, incremental| Priority { urgency, incremental };
+    // A PRIORITY_UPDATE of a request, or of a push.
+    let update = |kind: u8, payload: &[u8]| {
+        let length = u16::try_from(payload.len()).unwrap() | 0x4000;
+        [&[0x80, 0xf, 7, kind][..], &length.to_be_bytes(), payload].concat()
+    };
+    let long = |length: usize| [&b"\x08u=1"[..], &b" ".repeat(length - 3)].concat();
+    let longest = Event::Priority { stream: 8, priority: said(Some(1), None) };
     let twice = |one: &[u8]| control(&[one, one].concat());
-    let table: [(&str, Role, Vec<u8>, Result<Vec<Event>, Code>); 30] = [
+    let table: [(&str, Role, Vec<u8>, Result<Vec<Event>, Code>); 41] = [
         ("nothing", Server, vec![], Ok(vec![])),
         ("settings", Server, control(&[]), Ok(vec![settings])),
         ("a frame before settings", Server, [&[0][..], &frame(0x21, b"")].concat(), Err(Code::MISSING_SETTINGS)),
@@ -55,6 +63,27 @@ fn streams_give_their_events_or_breaches_their_codes() {
             Err(Code::ID_ERROR),
         ),
         ("MAX_PUSH_ID of a server", Client, control(&frame(0xd, &[9])), Err(Code::FRAME_UNEXPECTED)),
+        (
+            "a priority",
+            Server,
+            control(&update(0, b"\x08u=1, i")),
+            Ok(vec![settings, Event::Priority { stream: 8, priority: said(Some(1), Some(true)) }]),
+        ),
+        (
+            "an empty priority",
+            Server,
+            control(&update(0, &[0x40, 4])),
+            Ok(vec![settings, Event::Priority { stream: 4, priority: said(None, None) }]),
+        ),
+        ("a broken priority", Server, control(&update(0, b"\x08u=")), Ok(vec![settings])),
+        ("the longest priority", Server, control(&update(0, &long(256))), Ok(vec![settings, longest])),
+        ("a priority that is too long", Server, control(&update(0, &long(257))), Ok(vec![settings])),
+        ("a priority of no request", Server, control(&update(0, b"\x09u=1")), Err(Code::ID_ERROR)),
+        ("a priority of nothing", Server, control(&update(0, b"")), Err(Code::FRAME_ERROR)),
+        ("a priority of half an ID", Server, control(&update(0, &[0x40])), Err(Code::FRAME_ERROR)),
+        ("a priority of a push", Server, control(&update(1, b"\0u=1")), Err(Code::ID_ERROR)),
+        ("a priority of a server", Client, control(&update(0, b"\x08u=1")), Err(Code::FRAME_UNEXPECTED)),
+        ("a push priority of a server", Client, control(&update(1, b"\x08u=1")), Err(Code::FRAME_UNEXPECTED)),
         ("CANCEL_PUSH", Server, control(&frame(3, &[0])), Err(Code::ID_ERROR)),
         ("CANCEL_PUSH of a server", Client, control(&frame(3, &[0])), Err(Code::ID_ERROR)),
         ("a push of a client", Server, vec![1], Err(Code::STREAM_CREATION_ERROR)),
@@ -103,8 +132,9 @@ fn what_costs_and_carries_nothing_is_bounded_by_the_number_of_requests() {
 
 proptest::proptest! {
     #[test]
-    fn any_bytes_in_any_chunking_give_the_same(bytes: Vec<u8>, start in 0_usize..5, cuts: Vec<usize>, server: bool) {
-        let starts: [&[u8]; 5] = [&[], &SETTINGS, &[0], &[2], &[3]];
+    fn any_bytes_in_any_chunking_give_the_same(bytes: Vec<u8>, start in 0_usize..6, cuts: Vec<usize>, server: bool) {
+        let update = [&SETTINGS[..], &[0x80, 0xf, 7, 0]].concat();
+        let starts: [&[u8]; 6] = [&[], &SETTINGS, &[0], &[2], &[3], &update];
         let bytes = [starts[start], &bytes].concat();
         let role = if server { Role::Server } else { Role::Client };
         let whole = read(&mut Peer::new(role), &[&bytes]);
