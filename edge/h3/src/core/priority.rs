@@ -9,8 +9,12 @@ pub const PRIORITY: HeaderName = HeaderName::from_static("priority");
 const URGENCY: u8 = 3;
 /// The least urgent.
 const URGENCY_MAX: u8 = 7;
-/// How many orders there are within an urgency: half for responses one after another, half for those that share.
-const ORDERS: i32 = 1 << 28;
+/// How many ranks an urgency has: one for responses that share, and one each for those that come one after another.
+const URGENCY_RANKS: i32 = 1 << 13;
+/// How many responses can have ranks one after another; later ones share the last.
+pub const LATER_MAX: u64 = (1 << 13) - 2;
+/// How many ranks there are.
+pub const RANKS: i32 = URGENCY_RANKS << 3;
 
 /// What is asked for a response. What is not said, or not said rightly, is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,19 +49,20 @@ impl Priority {
         Self { urgency: self.urgency.or(other.urgency), incremental: self.incremental.or(other.incremental) }
     }
 
-    /// The place of this response among those of its connection; what is larger goes first, and equals share.
+    /// The place of this response among those of its connection, from 0 to below [`RANKS`]; what is larger goes first, and
+    /// equals share. `later` is how many requests came before this one.
     ///
     /// The urgent go first. Of one urgency, those that are of use only as a whole go one after another, in the order in
     /// which they were asked for, and then the incremental ones, in turns (RFC 9218, section 10). A request that says
     /// nothing at all is taken as incremental: one that waits for ever would hold up the others.
-    pub fn order(self, stream: u64) -> i32 {
-        let urgency = i32::from(self.urgency.unwrap_or(URGENCY).min(URGENCY_MAX));
-        let base = (i32::from(URGENCY) - urgency) * ORDERS;
+    pub fn rank(self, later: u64) -> i32 {
+        let urgency = self.urgency.unwrap_or(URGENCY).min(URGENCY_MAX);
+        let base = i32::from(URGENCY_MAX - urgency) * URGENCY_RANKS;
         if self.incremental.unwrap_or(self.urgency.is_none()) {
             return base;
         }
-        let later = i32::try_from(stream / 4).unwrap_or(i32::MAX).min(ORDERS / 2 - 1);
-        base + ORDERS - 1 - later
+        let later = i32::try_from(later.min(LATER_MAX)).unwrap_or_default();
+        base + URGENCY_RANKS - 1 - later
     }
 
     fn set(&mut self, key: &[u8], value: Value) {
@@ -316,21 +321,23 @@ mod tests {
     #[test]
     fn the_urgent_go_first_then_the_whole_one_by_one_then_the_incremental_in_turns() {
         let in_order = [
-            said(Some(0), Some(false)).order(4_000_000),
-            said(Some(0), Some(true)).order(0),
-            said(Some(3), None).order(0),
-            said(Some(3), None).order(4),
-            said(None, Some(false)).order(8),
-            said(Some(3), None).order((1 << 62) - 4),
-            said(Some(3), Some(true)).order(0),
-            said(Some(4), None).order(0),
-            said(Some(7), None).order(0),
-            said(Some(7), Some(true)).order(0),
+            RANKS,
+            said(Some(0), Some(false)).rank(0),
+            said(Some(0), Some(false)).rank(4_000_000),
+            said(Some(0), Some(true)).rank(0),
+            said(Some(3), None).rank(0),
+            said(Some(3), None).rank(1),
+            said(None, Some(false)).rank(2),
+            said(Some(3), None).rank(1 << 60),
+            said(Some(3), Some(true)).rank(0),
+            said(Some(4), None).rank(0),
+            said(Some(7), None).rank(0),
+            said(Some(7), Some(true)).rank(0),
+            -1,
         ];
         assert!(in_order.is_sorted_by(|before, after| before > after), "{in_order:?}");
-        assert!(in_order[0] < i32::MAX, "the control stream goes before all");
-        assert_eq!(said(Some(3), Some(true)).order(0), said(Some(3), Some(true)).order(4), "in turns");
-        assert_eq!(said(None, None).order(0), said(None, Some(true)).order(8), "who says nothing shares");
+        assert_eq!(said(Some(3), Some(true)).rank(0), said(Some(3), Some(true)).rank(1), "in turns");
+        assert_eq!(said(None, None).rank(0), said(None, Some(true)).rank(2), "who says nothing shares");
     }
 
     proptest::proptest! {
@@ -339,7 +346,7 @@ mod tests {
             for field in [&field[..], likely.as_bytes()] {
                 if let Some(priority) = Priority::parse(field) {
                     assert!(priority.urgency.is_none_or(|urgency| urgency <= 7));
-                    let _ = priority.order(field.len() as u64);
+                    let _ = priority.rank(field.len() as u64);
                 }
             }
         }

@@ -62,15 +62,15 @@ impl Outgoing {
 
     /// The request asks for this.
     pub(crate) fn asked(&self, priority: Priority) {
-        if let Some((place, _)) = &self.place {
-            place.ask(priority);
+        if let (Some((place, _)), true) = (&self.place, priority != Priority::default()) {
+            lock(&self.shared.schedule).ask(place, priority);
         }
     }
 
     /// The response itself says this.
     pub(crate) fn answered(&self, priority: Priority) {
-        if let Some((place, _)) = &self.place {
-            place.answer(priority);
+        if let (Some((place, _)), true) = (&self.place, priority != Priority::default()) {
+            lock(&self.shared.schedule).answer(place, priority);
         }
     }
 

@@ -165,10 +165,12 @@ impl Shared {
 
     /// A client says anew what it asks for a response.
     pub(crate) fn prioritise(&self, stream: u64, priority: Priority) {
-        let Some(order) = lock(&self.schedule).update(stream, priority) else { return };
-        let flight = lock(&self.flight);
-        if let Some((stream, _)) = flight.finished.iter().find(|(it, _)| u64::from(it.id()) == stream) {
-            let _ = stream.set_priority(order);
+        if !lock(&self.schedule).update(stream, priority) {
+            return;
+        }
+        // The others are put where they belong by the tasks that write them.
+        for (stream, place) in &lock(&self.flight).finished {
+            let _ = stream.set_priority(place.now());
         }
     }
 

@@ -35,5 +35,6 @@ pub(super) async fn prove(shared: Arc<Shared>, proven: ZeroRttAccepted) {
     if proven.is_err() {
         shared.quinn.close(varint(Code::NO_ERROR), b"a slow handshake");
     }
-    shared.proven.send_replace(Some(proven.unwrap_or(false)));
+    // What quinn says here is of use to a client only: at a server it is false also when all went well.
+    shared.proven.send_replace(Some(proven.is_ok() && shared.quinn.close_reason().is_none()));
 }

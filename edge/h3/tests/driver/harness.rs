@@ -14,6 +14,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Endpoint, RecvStream, SendStream, ServerConfig, VarInt};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// A test that is stuck fails with this, instead of hanging.
@@ -24,8 +25,8 @@ pub(crate) const REQUESTS_MAX: u32 = 100;
 
 /// A certificate for `localhost`, for both sides.
 pub(crate) struct Tls {
-    server: rustls::ServerConfig,
-    client: rustls::ClientConfig,
+    pub(crate) server: rustls::ServerConfig,
+    pub(crate) client: rustls::ClientConfig,
 }
 
 pub(crate) fn tls() -> Tls {
@@ -55,9 +56,15 @@ fn local() -> SocketAddr {
 
 /// A QUIC endpoint that waits for clients.
 pub(crate) fn listen(tls: &Tls) -> Endpoint {
+    listen_with(tls, |_| {})
+}
+
+/// The same, with what else it needs.
+pub(crate) fn listen_with(tls: &Tls, more: impl FnOnce(&mut ServerConfig)) -> Endpoint {
     let crypto = QuicServerConfig::try_from(tls.server.clone()).unwrap();
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(server_transport(REQUESTS_MAX)));
+    more(&mut config);
     Endpoint::server(config, local()).unwrap()
 }
 
@@ -72,7 +79,7 @@ pub(crate) struct Server {
     pub(crate) tls: Tls,
     pub(crate) ended: JoinHandle<Result<(), eyot_h3::Error>>,
     /// Told once to begin the drain.
-    pub(crate) drain: Arc<tokio::sync::Notify>,
+    pub(crate) drain: Arc<Notify>,
 }
 
 /// Starts a server.
@@ -84,7 +91,7 @@ where
     let tls = tls();
     let endpoint = listen(&tls);
     let address = endpoint.local_addr().unwrap();
-    let drain = Arc::new(tokio::sync::Notify::new());
+    let drain = Arc::new(Notify::new());
     let asked = Arc::clone(&drain);
     let ended = tokio::spawn(async move {
         let mut connection = Connection::new(next(&endpoint).await, limits).await?;
@@ -129,12 +136,26 @@ pub(crate) async fn raw_with(
     address: SocketAddr,
     made: impl FnOnce(QuicClientConfig) -> Arc<dyn quinn::crypto::ClientConfig>,
 ) -> quinn::Connection {
+    connecting(config_with(tls, made), address).await.unwrap()
+}
+
+/// What a QUIC client that knows no HTTP/3 is made of.
+pub(crate) fn config(tls: &Tls) -> ClientConfig {
+    config_with(tls, |honest| Arc::new(honest))
+}
+
+fn config_with(tls: &Tls, made: impl FnOnce(QuicClientConfig) -> Arc<dyn quinn::crypto::ClientConfig>) -> ClientConfig {
     let mut config = tls.client.clone();
     config.alpn_protocols = vec![ALPN.to_vec()];
     let mut config = ClientConfig::new(made(QuicClientConfig::try_from(config).unwrap()));
     config.transport_config(Arc::new(client_transport()));
+    config
+}
+
+/// A client on its way.
+pub(crate) fn connecting(config: ClientConfig, address: SocketAddr) -> quinn::Connecting {
     let endpoint = Endpoint::client(local()).unwrap();
-    endpoint.connect_with(config, address, "localhost").unwrap().await.unwrap()
+    endpoint.connect_with(config, address, "localhost").unwrap()
 }
 
 /// Our client, for a raw server.
@@ -147,11 +168,14 @@ pub(crate) async fn try_client_of(tls: &Tls, address: SocketAddr) -> Result<clie
     client::connect(Arc::new(tls.client.clone()), address, "localhost").await
 }
 
-/// A network between one client and a server, in which what the client sends can get lost.
+/// A network between one client and a server, in which what the client sends can get lost, and what the server sends be
+/// held back.
 pub(crate) struct Between {
     /// Where the client connects to.
     pub(crate) address: SocketAddr,
     muted: Arc<AtomicBool>,
+    holding: Arc<AtomicBool>,
+    released: Arc<Notify>,
     passing: JoinHandle<()>,
 }
 
@@ -160,9 +184,11 @@ impl Between {
         let (near, far) = (UdpSocket::bind(local()).await.unwrap(), UdpSocket::bind(local()).await.unwrap());
         far.connect(server).await.unwrap();
         let (address, muted) = (near.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
-        let is_muted = Arc::clone(&muted);
+        let (holding, released) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+        let (is_muted, is_holding, release) = (Arc::clone(&muted), Arc::clone(&holding), Arc::clone(&released));
         let passing = tokio::spawn(async move {
             let (mut up, mut down, mut client) = ([0; 65_536], [0; 65_536], address);
+            let mut held = Vec::new();
             loop {
                 tokio::select! {
                     Ok((length, from)) = near.recv_from(&mut up) => {
@@ -171,11 +197,31 @@ impl Between {
                             let _ = far.send(&up[..length]).await;
                         }
                     }
-                    Ok(length) = far.recv(&mut down) => drop(near.send_to(&down[..length], client).await),
+                    Ok(length) = far.recv(&mut down) => {
+                        if is_holding.load(Ordering::Relaxed) {
+                            held.push(down[..length].to_vec());
+                        } else {
+                            let _ = near.send_to(&down[..length], client).await;
+                        }
+                    }
+                    () = release.notified() => for datagram in held.drain(..) {
+                        let _ = near.send_to(&datagram, client).await;
+                    },
                 }
             }
         });
-        Self { address, muted, passing }
+        Self { address, muted, holding, released, passing }
+    }
+
+    /// From now on what the server sends waits.
+    pub(crate) fn hold(&self) {
+        self.holding.store(true, Ordering::Relaxed);
+    }
+
+    /// What waits goes on, and waits no more.
+    pub(crate) fn release(&self) {
+        self.holding.store(false, Ordering::Relaxed);
+        self.released.notify_one();
     }
 
     /// From now on nothing of the client arrives.

@@ -56,7 +56,8 @@ async fn what_breaks_the_connection_closes_it_with_its_code() {
 async fn what_breaks_a_unidirectional_stream_closes_the_connection_with_its_code() {
     let control = |more: &[u8]| [&[0, 4, 0][..], more].concat();
     let settings = |payload: &[u8]| [&[0][..], &frame(4, payload)].concat();
-    let table: [(&str, &[Vec<u8>], Code); 13] = [
+    let update = [0x80, 0xf, 7, 0, 4, 0, b'u', b'=', b'1'];
+    let table: [(&str, &[Vec<u8>], Code); 18] = [
         ("no settings", &[[&[0][..], &frame(0x21, b"")].concat()], Code::MISSING_SETTINGS),
         ("settings twice", &[control(&frame(4, b""))], Code::FRAME_UNEXPECTED),
         ("a setting twice", &[settings(&[1, 0, 1, 0])], Code::SETTINGS_ERROR),
@@ -69,7 +70,12 @@ async fn what_breaks_a_unidirectional_stream_closes_the_connection_with_its_code
         ("a capacity", &[vec![2, 0x3f, 0xbd, 1]], Code::QPACK_ENCODER_STREAM_ERROR),
         ("an acknowledgement", &[vec![3, 0x80]], Code::QPACK_DECODER_STREAM_ERROR),
         ("a cancelled push", &[control(&frame(3, &[0]))], Code::ID_ERROR),
+        ("a cancelled push of many", &[control(&frame(3, &[0]).repeat(300))], Code::ID_ERROR),
         ("many unknown frames", &[control(&frame(0x21, b"").repeat(300))], Code::EXCESSIVE_LOAD),
+        ("many MAX_PUSH_ID", &[control(&frame(0xd, &[9]).repeat(300))], Code::EXCESSIVE_LOAD),
+        ("many PRIORITY_UPDATE", &[control(&update.repeat(300))], Code::EXCESSIVE_LOAD),
+        ("a huge frame", &[control(&[huge(0x21), vec![0; 70_000]].concat())], Code::EXCESSIVE_LOAD),
+        ("huge settings", &[[vec![0], huge(4), vec![0; 4]].concat()], Code::SETTINGS_ERROR),
     ];
     for (what, streams, code) in table {
         let server = serve(Limits::default(), echo);
@@ -115,7 +121,11 @@ async fn malformed_requests_are_reset_and_the_connection_lives() {
         headers(&[&[(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", path)], more].concat())
     };
     let body = |length: &str, body: &[u8]| [pseudo("/", &[("content-length", length)]), frame(0, body)].concat();
-    let table: [(&str, Vec<u8>, Code); 13] = [
+    let to =
+        |authority| headers(&[(":method", "GET"), (":scheme", "https"), (":authority", authority), (":path", "/")]);
+    let table: [(&str, Vec<u8>, Code); 15] = [
+        ("userinfo", to("me@localhost"), Code::MESSAGE_ERROR),
+        ("a method twice", pseudo("/", &[(":method", "GET")]), Code::MESSAGE_ERROR),
         ("transfer-encoding", pseudo("/", &[("transfer-encoding", "chunked")]), Code::MESSAGE_ERROR),
         ("connection", pseudo("/", &[("connection", "close")]), Code::MESSAGE_ERROR),
         ("two lengths", pseudo("/", &[("content-length", "1"), ("content-length", "2")]), Code::MESSAGE_ERROR),
@@ -212,6 +222,25 @@ async fn a_client_that_breaks_off_request_after_request_is_cut() {
     });
     end.await.expect("it is cut");
     assert_eq!(Code(closed(&raw).await), Code::EXCESSIVE_LOAD);
+}
+
+#[tokio::test]
+async fn a_client_that_makes_the_server_reset_again_and_again_is_cut() {
+    let bad_head = headers(&[(":method", "GET")]);
+    let bad_body = [head("POST", &[("content-length", "1")]), frame(0, b"ab")].concat();
+    for bytes in [bad_head, bad_body] {
+        let server = serve(Limits { resets_max: 5, ..Limits::default() }, gather);
+        let raw = server.raw().await;
+        let end = tokio::time::timeout(PATIENCE, async {
+            while let Ok((mut send, mut recv)) = raw.open_bi().await {
+                let _ = send.write_all(&bytes).await;
+                let _ = send.finish();
+                let _ = recv.read_to_end(100).await;
+            }
+        });
+        end.await.expect("it is cut");
+        assert_eq!(Code(closed(&raw).await), Code::EXCESSIVE_LOAD);
+    }
 }
 
 #[tokio::test]

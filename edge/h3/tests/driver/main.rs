@@ -3,8 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod at_once;
+mod conformance;
 mod drain;
+mod early;
 mod exchange;
 mod harness;
 mod hostile_clients;
 mod hostile_servers;
+mod interim;
+mod priority;
+mod tunnels;
