@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use eyot_plan::arrival::{Answer, Arrival, Protocol};
+use eyot_plan::arrival::{Answer, Arrival, Interim, Protocol};
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::request::{self, Way};
@@ -88,7 +88,16 @@ impl<A: Answer> Exchanges<A> {
         }
         let request = Request::from_parts(parts, incoming(body, self.settings.body_idle));
         let sni = connection.tls.as_ref().and_then(|named| named.sni.clone());
-        let arrival = Arrival { request, protocol: connection.protocol, client: connection.client, sni, at };
+        let arrival = Arrival {
+            request,
+            protocol: connection.protocol,
+            client: connection.client,
+            sni,
+            at,
+            connect: None,
+            early: false,
+            interim: Interim::none(),
+        };
         Ok(Step::Answer(Box::new(arrival)))
     }
 

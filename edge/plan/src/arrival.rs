@@ -1,6 +1,8 @@
 //! An arrival: a request with where and when it came in. Listeners make it; the request line takes it.
 
+use core::fmt;
 use core::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::body::Body;
@@ -19,6 +21,54 @@ pub struct Arrival {
     pub sni: Option<String>,
     /// When its head was complete.
     pub at: SystemTime,
+    /// What the request opens instead of asking for a resource; none for all others.
+    pub connect: Option<Connect>,
+    /// Whether it came in TLS early data, so that it may be a replay (RFC 8470).
+    pub early: bool,
+    /// Where interim heads for its client go.
+    pub interim: Interim,
+}
+
+/// A tunnel, in one form whichever protocol asked for it: the request's method is GET, its body is what the client
+/// sends into the tunnel. A response 200 accepts: its body is what goes to the client, and the tunnel ends with it. Any
+/// other response refuses. `Sec-WebSocket-Key` and `-Accept` belong to one hop of HTTP/1.1 and are not in it;
+/// `Sec-WebSocket-Protocol`, `-Extensions` and `-Version` are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Connect {
+    /// A WebSocket (RFC 6455; RFC 8441 over HTTP/2, RFC 9220 over HTTP/3).
+    WebSocket,
+}
+
+/// Where interim responses (RFC 9110, section 15.2) go while the final one is made. Cheap to clone; it never waits.
+#[derive(Clone, Default)]
+pub struct Interim(Option<Arc<Inform>>);
+
+type Inform = dyn Fn(http::Response<()>) + Send + Sync;
+
+impl Interim {
+    /// Heads go to `inform`, which must neither wait nor keep more than a few.
+    pub fn new(inform: impl Fn(http::Response<()>) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(inform)))
+    }
+
+    /// Heads go nowhere: the client's protocol has none.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Says `head` to the client, if it can be told. Only 102 and 103 pass: 100 is the listener's to say, 101 is no
+    /// interim response of a request that goes on.
+    pub fn send(&self, head: http::Response<()>) {
+        if let (Some(inform), 102 | 103) = (&self.0, head.status().as_u16()) {
+            inform(head);
+        }
+    }
+}
+
+impl fmt::Debug for Interim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Interim").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A protocol that brings requests.

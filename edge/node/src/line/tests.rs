@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use eyot_plan::arrival::Interim;
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::{Value, json};
 
@@ -89,6 +90,9 @@ impl House {
             client: "203.0.113.7:50000".parse().expect("an address"),
             sni: Some("shop.test".to_owned()),
             at: SystemTime::now(),
+            connect: None,
+            early: false,
+            interim: Interim::none(),
         };
         self.node.answer(arrival).await
     }
@@ -239,6 +243,9 @@ async fn a_panic_of_a_body_is_a_fault_and_counted() {
         client: "203.0.113.7:1".parse().expect("an address"),
         sni: None,
         at: SystemTime::now(),
+        connect: None,
+        early: false,
+        interim: Interim::none(),
     };
     let record = Record::begin(&house.node.telemetry, &house.node.access, &arrival);
     let broken = StreamBody::new(futures_util::stream::poll_fn(|_| panic!("on purpose")));
@@ -259,6 +266,9 @@ async fn a_stream_of_a_release_that_is_four_releases_old_is_ended() {
         client: "203.0.113.7:1".parse().expect("an address"),
         sni: None,
         at: SystemTime::now(),
+        connect: None,
+        early: false,
+        interim: Interim::none(),
     };
     let mut record = Record::begin(&house.node.telemetry, &house.node.access, &arrival);
     record.entry(&entry);
