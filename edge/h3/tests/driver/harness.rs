@@ -168,6 +168,12 @@ pub(crate) async fn try_client_of(tls: &Tls, address: SocketAddr) -> Result<clie
     client::connect(Arc::new(tls.client.clone()), address, "localhost").await
 }
 
+/// Our client, with limits of one's own, for a raw server.
+pub(crate) async fn client_with(tls: &Tls, address: SocketAddr, limits: Limits) -> client::Connection {
+    let socket = std::net::UdpSocket::bind(local()).unwrap();
+    client::connect_on(socket, Arc::new(tls.client.clone()), address, "localhost", limits).await.unwrap()
+}
+
 /// A network between one client and a server, in which what the client sends can get lost, and what the server sends be
 /// held back.
 pub(crate) struct Between {

@@ -11,5 +11,7 @@ mod harness;
 mod hostile_clients;
 mod hostile_servers;
 mod interim;
+mod noise;
 mod priority;
+mod replay;
 mod tunnels;

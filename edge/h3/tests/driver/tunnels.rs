@@ -1,5 +1,7 @@
 //! Extended CONNECT (RFC 9220): tunnels through one stream.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use eyot_h3::core::code::Code;
 use eyot_h3::server::Responder;
@@ -10,7 +12,9 @@ use http_body::Body;
 use http_body_util::{BodyExt, Channel, Full};
 use tokio::sync::mpsc;
 
-use crate::harness::{Server, client_of, closed, headers, listen, next, request, reset, serve, text, tls, uni};
+use crate::harness::{
+    PATIENCE, Server, client_of, client_with, closed, headers, listen, next, request, reset, serve, text, tls, uni,
+};
 
 fn offering<H, F>(handler: H) -> Server
 where
@@ -159,6 +163,17 @@ async fn a_client_waits_until_the_server_has_said_that_it_takes_it() {
             assert!(sent.await.is_err_and(|error| matches!(error, Error::ConnectProtocol)));
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_not_waited_for_without_end() {
+    let tls = tls();
+    let endpoint = listen(&tls);
+    let limits = Limits { header_time_max: Duration::from_millis(50), ..Limits::default() };
+    let address = endpoint.local_addr().unwrap();
+    let (client, _quinn) = tokio::join!(client_with(&tls, address, limits), next(&endpoint));
+    let sent = tokio::time::timeout(PATIENCE, client.send(tunnel(Full::default()))).await.expect("it ends");
+    assert!(sent.is_err_and(|error| matches!(error, Error::ConnectProtocol)));
 }
 
 #[tokio::test]

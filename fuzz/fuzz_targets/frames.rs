@@ -1,0 +1,9 @@
+//! Responses, and frames that may be anything.
+
+#![no_main]
+
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "each target runs one function")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::frames(input));

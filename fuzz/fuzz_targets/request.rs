@@ -1,0 +1,9 @@
+//! Requests, to the end of their bodies.
+
+#![no_main]
+
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "each target runs one function")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::request(input));
