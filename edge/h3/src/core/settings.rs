@@ -63,8 +63,8 @@ impl Reader {
         }
         self.seen.push(id);
         match id {
-            // RFC 9114, section 7.2.4.1: those of HTTP/2.
-            0x2..=0x5 => return Err(Failure::connection(Code::SETTINGS_ERROR, "a setting of HTTP/2")),
+            // RFC 9114, section 7.2.4.1 and 11.2.2: those of HTTP/2.
+            0x0 | 0x2..=0x5 => return Err(Failure::connection(Code::SETTINGS_ERROR, "a setting of HTTP/2")),
             MAX_FIELD_SECTION_SIZE => self.settings.header_bytes_max = value,
             // RFC 8441, section 3 and RFC 9297, section 2.1.1: 0 or 1.
             ENABLE_CONNECT_PROTOCOL | H3_DATAGRAM if value > 1 => {
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn settings_are_read_and_breaches_have_their_codes() {
         let standing = Settings::default();
-        let table: [(&str, &[u8], Result<Settings, Code>); 10] = [
+        let table: [(&str, &[u8], Result<Settings, Code>); 11] = [
             ("none", &[], Ok(standing)),
             ("a size", &[0x6, 0x50, 0], Ok(Settings { header_bytes_max: 4096, ..standing })),
             ("one unknown", &[0x40, 0x21, 9], Ok(standing)),
@@ -106,6 +106,7 @@ mod tests {
             ("one twice", &[1, 0, 1, 0], Err(Code::SETTINGS_ERROR)),
             ("one unknown twice", &[0x21, 0, 0x21, 1], Err(Code::SETTINGS_ERROR)),
             ("HTTP/2's", &[4, 1], Err(Code::SETTINGS_ERROR)),
+            ("HTTP/2's reserved one", &[0, 1], Err(Code::SETTINGS_ERROR)),
             ("an identifier alone", &[1], Err(Code::FRAME_ERROR)),
             ("a cut value", &[1, 0x40], Err(Code::FRAME_ERROR)),
         ];

@@ -13,6 +13,8 @@ use crate::driver::shared::{Shared, lock};
 
 /// How many interim responses a request may have in this way.
 const SENT_MAX: usize = 16;
+/// And how many bytes they may have in all: a client that takes none leaves them here.
+const SENT_BYTES_MAX: usize = 64 << 10;
 
 /// Says interim responses to the client of one request, while others make its answer. They leave while
 /// [`Responder::gone`](super::Responder::gone) is awaited, and before the answer at the latest. Clones are the same.
@@ -33,6 +35,7 @@ pub(super) struct Line {
 struct State {
     heads: VecDeque<Bytes>,
     sent: usize,
+    sent_bytes: usize,
     is_over: bool,
 }
 
@@ -42,7 +45,7 @@ impl Interim {
     }
 
     /// Says one: its status is 1xx, and not 101, which HTTP/3 does not have. It never waits. False: it is not sent,
-    /// because it is none, or larger than the client takes, or one too many (16), or the answer has begun.
+    /// because it is none, or larger than the client takes, or one too many (16, 64 KiB), or the answer has begun.
     pub fn send(&self, response: Response<()>) -> bool {
         let Ok(head) = encode(response) else { return false };
         self.shared.takes(head.section_bytes) && self.line.push(head.frame.freeze())
@@ -52,10 +55,11 @@ impl Interim {
 impl Line {
     fn push(&self, head: Bytes) -> bool {
         let mut state = lock(&self.state);
-        if state.is_over || state.sent == SENT_MAX {
+        if state.is_over || state.sent == SENT_MAX || head.len() > SENT_BYTES_MAX - state.sent_bytes {
             return false;
         }
         state.sent += 1;
+        state.sent_bytes += head.len();
         state.heads.push_back(head);
         drop(state);
         self.waker.wake();

@@ -121,10 +121,12 @@ async fn a_client_that_was_here_need_not_prove_its_address_again() {
             assert_eq!(hear.recv().await, Some((false, true)), "{is_known}: it is asked to prove its address");
         }
         assert_eq!(hear.recv().await.map(|(is_proven, _)| is_proven), Some(true));
-        // A stream of the server's means that what it sent with the end of the handshake is here.
-        while quinn.stats().frame_rx.new_token == 0 {
-            tokio::task::yield_now().await;
-        }
+        let tokens = async {
+            while quinn.stats().frame_rx.new_token == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, tokens).await.expect("it is given tokens");
         quinn.close(quinn::VarInt::from_u32(0), b"");
     }
 }

@@ -70,7 +70,7 @@ async fn what_breaks_a_unidirectional_stream_closes_the_connection_with_its_code
         ("many MAX_PUSH_ID", &[control(&frame(0xd, &[9]).repeat(300))], Code::EXCESSIVE_LOAD),
         ("many PRIORITY_UPDATE", &[control(&update.repeat(300))], Code::EXCESSIVE_LOAD),
         ("a huge frame", &[control(&[huge(0x21), vec![0; 70_000]].concat())], Code::EXCESSIVE_LOAD),
-        ("huge settings", &[[vec![0], huge(4), vec![0; 4]].concat()], Code::SETTINGS_ERROR),
+        ("huge settings", &[[vec![0], huge(4), vec![1, 0, 1, 0]].concat()], Code::SETTINGS_ERROR),
     ];
     for (what, streams, code) in table {
         let server = serve(Limits::default(), echo);

@@ -65,12 +65,19 @@ async fn they_come_while_the_answer_is_made_and_in_order() {
 async fn what_is_none_or_too_late_or_too_much_is_not_sent() {
     let kept: Arc<Mutex<Option<Interim>>> = Arc::default();
     let keep = Arc::clone(&kept);
-    let server = serve(Limits::default(), move |_, mut responder| {
+    let server = serve(Limits::default(), move |request, mut responder| {
         let keep = Arc::clone(&keep);
         async move {
             let interim = responder.interim();
             for status in [101, 200, 404] {
                 assert!(!interim.send(of(status)), "{status}");
+            }
+            let large = "x".repeat(60_000);
+            if request.uri().path() == "/large" {
+                // Its Huffman code is seven bits a letter.
+                let sent = [&large[..], &large[..10_000], &large[..30_000], "/"].map(|link| interim.send(hints(link)));
+                assert_eq!(sent, [true, true, false, true]);
+                return responder.send(answer("large")).await.unwrap();
             }
             let sent = std::iter::repeat_with(|| interim.send(hints("/"))).take_while(|sent| *sent).take(1000).count();
             assert_eq!(sent, 16);
@@ -85,6 +92,7 @@ async fn what_is_none_or_too_late_or_too_much_is_not_sent() {
     assert_eq!(told, 16);
     let late = kept.lock().unwrap().take().unwrap();
     assert!(!late.send(hints("/")), "the answer has begun");
+    assert_eq!(text(client.send(get("/large")).await.unwrap()).await, "large");
 }
 
 #[tokio::test]
