@@ -79,10 +79,14 @@ async fn what_is_none_or_too_late_or_too_much_is_not_sent() {
                 assert_eq!(sent, [true, true, false, true]);
                 return responder.send(answer("large")).await.unwrap();
             }
+            if request.uri().path() == "/late" {
+                responder.send(answer("late")).await.unwrap();
+                *keep.lock().unwrap() = Some(interim);
+                return;
+            }
             let sent = std::iter::repeat_with(|| interim.send(hints("/"))).take_while(|sent| *sent).take(1000).count();
             assert_eq!(sent, 16);
             responder.send(answer("final")).await.unwrap();
-            *keep.lock().unwrap() = Some(interim);
         }
     });
     let client = server.client().await;
@@ -90,6 +94,7 @@ async fn what_is_none_or_too_late_or_too_much_is_not_sent() {
     let response = client.send_informed(get("/"), |_| told += 1).await.unwrap();
     assert_eq!(text(response).await, "final");
     assert_eq!(told, 16);
+    assert_eq!(text(client.send(get("/late")).await.unwrap()).await, "late");
     let late = kept.lock().unwrap().take().unwrap();
     assert!(!late.send(hints("/")), "the answer has begun");
     assert_eq!(text(client.send(get("/large")).await.unwrap()).await, "large");
