@@ -9,7 +9,7 @@ use http::Response;
 use http_body_util::Full;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::harness::{get, head, request, serve, text, uni};
+use crate::harness::{PATIENCE, get, head, request, serve, text, uni};
 
 fn hints(link: &str) -> Response<()> {
     Response::builder().status(103).header("link", link).body(()).unwrap()
@@ -53,7 +53,7 @@ async fn they_come_while_the_answer_is_made_and_in_order() {
             release.add_permits(1);
         }
     });
-    let response = response.await.unwrap();
+    let response = tokio::time::timeout(PATIENCE, response).await.expect("they come without the answer").unwrap();
     let told: Vec<_> = told.iter().map(|(status, link)| (*status, &link[..])).collect();
     assert_eq!(told, [(100, ""), (103, "/first"), (103, "/second"), (103, "/third"), (103, "/last")]);
     assert_eq!(text(response).await, "final");
