@@ -165,13 +165,30 @@ pub struct Timeouts {
     pub first_byte_ms: u64,
     /// Between two pieces of the response's body.
     pub between_bytes_ms: u64,
-    /// All of it.
+    /// All of it, but for tunnels.
     pub total_ms: u64,
+    /// How long an open tunnel (a WebSocket) may be silent both ways.
+    #[serde(skip_serializing_if = "is_tunnel_idle_default")]
+    pub tunnel_idle_ms: u64,
+}
+
+const TUNNEL_IDLE_MS: u64 = 300_000;
+
+/// What is the default is not written, so that releases stay readable to what does not know the key.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_tunnel_idle_default(ms: &u64) -> bool {
+    *ms == TUNNEL_IDLE_MS
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect_ms: 3_000, first_byte_ms: 30_000, between_bytes_ms: 30_000, total_ms: 300_000 }
+        Self {
+            connect_ms: 3_000,
+            first_byte_ms: 30_000,
+            between_bytes_ms: 30_000,
+            total_ms: 300_000,
+            tunnel_idle_ms: TUNNEL_IDLE_MS,
+        }
     }
 }
 
@@ -196,6 +213,9 @@ pub struct Route {
     /// What answers instead when `on_fault` is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Target>,
+    /// Whether safe requests may come in TLS early data, and so be replays (RFC 8470).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub early_data: bool,
 }
 
 /// `"/x"` exactly, `"/x/*"` for `/x` and below, `"/*"` for all.

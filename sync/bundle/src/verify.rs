@@ -213,6 +213,7 @@ fn route(route: &Route, release: &Release) -> Result<(), String> {
     if route.id != route_id(&route.host, &route.path, &route.methods) {
         return Err("its id is not its host, path and methods".to_owned());
     }
+    checks::early_data(route.early_data, &route.methods)?;
     target(&route.target, release)?;
     match (&route.fallback, route.on_fault) {
         (Some(fallback), OnFault::Open) => target(fallback, release),

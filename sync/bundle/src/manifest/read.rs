@@ -83,6 +83,7 @@ fn timeouts(table: &mut Table<'_>) -> Timeouts {
         first_byte_ms: table.duration_ms("first_byte").or(default.first_byte_ms),
         between_bytes_ms: table.duration_ms("between_bytes").or(default.between_bytes_ms),
         total_ms: table.duration_ms("total").or(default.total_ms),
+        tunnel_idle_ms: table.duration_ms("tunnel_idle").or(default.tunnel_idle_ms),
     };
     check(table, noted, || checks::timeouts(&timeouts));
     timeouts
@@ -113,9 +114,12 @@ fn route(table: &mut Table<'_>) -> (Place, Route) {
         (Some(_), OnFault::Close) => Err("has a `fallback`; it needs `on_fault = \"open\"`".to_owned()),
         (None, OnFault::Close) | (Some(_), OnFault::Open) => Ok(()),
     });
-    table.later(&["before", "cache", "early_data", "limits"]);
+    let noted = table.noted();
+    let early_data = table.boolean("early_data").or(false);
+    check(table, noted, || checks::early_data(early_data, &methods));
+    table.later(&["before", "cache", "limits"]);
     let id = verify::route_id(&host, &path, &methods);
-    (place, Route { id, host, path, methods, target, on_fault, fallback })
+    (place, Route { id, host, path, methods, target, on_fault, fallback, early_data })
 }
 
 /// The one target of a route, or of its fallback.

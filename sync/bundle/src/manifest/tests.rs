@@ -23,7 +23,7 @@ env = { MODE = "live" }
 [upstreams.api]
 servers = ["https://api-1.internal:8443", "https://api-2.internal:8443"]
 tls = { name = "api.internal", ca = "api-ca.pem" }
-timeouts = { connect = "3s", first_byte = "30s", between_bytes = "30s", total = "5m" }
+timeouts = { connect = "3s", first_byte = "30s", between_bytes = "30s", total = "5m", tunnel_idle = "1h" }
 
 [[routes]]
 host = "shop.example.com"
@@ -32,6 +32,7 @@ methods = ["GET", "POST"]
 function = "cart"
 on_fault = "open"
 fallback = { upstream = "api" }
+early_data = true
 
 [[routes]]
 host = "*.shop.example.com"
@@ -65,6 +66,10 @@ fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
     assert_eq!(cart.egress, ["https://api.bank.example:443", "https://*.cdn.example:8443", "*"]);
     assert_eq!((cart.limits.cpu_us, cart.limits.memory_bytes, cart.limits.subrequests), (50_000, 64 << 20, 8));
     assert_eq!(release.routes[0].id, "shop.example.com/cart/* GET,POST");
+    assert_eq!(release.routes.iter().map(|route| route.early_data).collect::<Vec<_>>(), [true, false, false]);
+    let text = serde_json::to_string(&release).unwrap();
+    assert_eq!(text.matches("\"early_data\":true").count(), text.matches("early_data").count());
+    assert!(text.contains("\"tunnel_idle_ms\":3600000"), "{text}");
     assert!(matches!(&release.routes[1].target, Target::Redirect(redirect) if redirect.status == 308));
     assert_eq!(release.rollout.salt, "shop/3");
     let steps: Vec<_> = release.rollout.steps.iter().map(|step| (step.percent_bp, step.bake_ms)).collect();

@@ -114,9 +114,9 @@ pub(crate) fn servers(list: &[String]) -> Result<(), String> {
 }
 
 pub(crate) fn timeouts(timeouts: &Timeouts) -> Result<(), String> {
-    let Timeouts { connect_ms, first_byte_ms, between_bytes_ms, total_ms } = *timeouts;
+    let Timeouts { connect_ms, first_byte_ms, between_bytes_ms, total_ms, tunnel_idle_ms } = *timeouts;
     let bad = |ms: &u64| *ms == 0 || *ms > TIMEOUT_MS_MAX;
-    match [connect_ms, first_byte_ms, between_bytes_ms, total_ms].iter().any(bad) {
+    match [connect_ms, first_byte_ms, between_bytes_ms, total_ms, tunnel_idle_ms].iter().any(bad) {
         true => Err("a timeout is 0, or over 24 hours".to_owned()),
         false => Ok(()),
     }
@@ -148,6 +148,15 @@ pub(crate) fn methods(methods: &[String]) -> Result<(), String> {
     let distinct: BTreeSet<_> = methods.iter().collect();
     if methods.len() > METHODS_MAX || distinct.len() != methods.len() {
         return Err(format!("a method stands twice, or there are more than {METHODS_MAX}"));
+    }
+    Ok(())
+}
+
+/// `early_data` is for safe methods only (RFC 8470, section 4): a route that takes none says what it cannot mean.
+pub(crate) fn early_data(early_data: bool, methods: &[String]) -> Result<(), String> {
+    let safe = |method: &String| ["GET", "HEAD", "OPTIONS"].contains(&method.as_str());
+    if early_data && !methods.is_empty() && !methods.iter().any(safe) {
+        return Err("has `early_data`, and none of its methods is safe".to_owned());
     }
     Ok(())
 }
