@@ -33,11 +33,17 @@ async fn they_come_while_the_answer_is_made_and_in_order() {
             assert!(responder.interim().send(of(100)));
             responder.inform(hints("/first")).await.unwrap();
             let interim = responder.interim();
-            let other = tokio::spawn(async move { ["/second", "/third"].map(|link| interim.send(hints(link))) });
-            assert_eq!(other.await.unwrap(), [true, true]);
+            assert!(interim.send(hints("/second")));
+            // The client has the second, so this one is said while it is waited for.
+            let other = async {
+                released.acquire().await.unwrap().forget();
+                let sent = tokio::spawn(async move { interim.send(hints("/third")) });
+                assert!(sent.await.unwrap());
+                released.acquire().await.unwrap().forget();
+            };
             tokio::select! {
                 () = responder.gone() => panic!("the client waits"),
-                permit = released.acquire() => permit.unwrap().forget(),
+                () = other => {}
             }
             // These come with the answer.
             assert!(responder.interim().send(hints("/last")));
@@ -49,7 +55,7 @@ async fn they_come_while_the_answer_is_made_and_in_order() {
     let response = client.send_informed(get("/"), |interim| {
         let link = interim.headers().get("link").map(|it| it.to_str().unwrap().to_owned());
         told.push((interim.status().as_u16(), link.unwrap_or_default()));
-        if told.len() == 4 {
+        if told.len() >= 3 {
             release.add_permits(1);
         }
     });
@@ -57,7 +63,7 @@ async fn they_come_while_the_answer_is_made_and_in_order() {
     let told: Vec<_> = told.iter().map(|(status, link)| (*status, &link[..])).collect();
     assert_eq!(told, [(100, ""), (103, "/first"), (103, "/second"), (103, "/third"), (103, "/last")]);
     assert_eq!(text(response).await, "final");
-    release.add_permits(1);
+    release.add_permits(2);
     assert_eq!(text(client.send(get("/")).await.unwrap()).await, "final", "who does not ask is told nothing else");
 }
 
