@@ -2,11 +2,28 @@
 
 use tokio::sync::watch;
 
+/// Why listening ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Another process has taken over the sockets: what still comes here is served.
+    HandedOver,
+    /// Nobody listens any more.
+    Stop,
+}
+
+impl From<()> for Ending {
+    fn from((): ()) -> Self {
+        Self::Stop
+    }
+}
+
 /// How far the end has come. It only goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Requests are taken.
     Serving,
+    /// Another process takes new connections; requests in flight end.
+    HandedOver,
     /// No new connection; requests in flight end.
     Draining,
     /// What is left is cut.
@@ -24,8 +41,13 @@ pub(crate) fn drain() -> (watch::Sender<Phase>, Drain) {
 }
 
 impl Drain {
-    /// Resolves when draining has begun (also when it has long begun).
+    /// Resolves when draining has begun (also when it has long begun), whoever listens then.
     pub(crate) async fn draining(&mut self) {
+        self.reached(Phase::HandedOver).await;
+    }
+
+    /// Resolves when no connection may begin any more, wherever it goes.
+    pub(crate) async fn refusing(&mut self) {
         self.reached(Phase::Draining).await;
     }
 

@@ -1,7 +1,6 @@
 //! HTTP/3: taking QUIC connections, and their streams as exchanges. The protocol itself is `eyot_h3`.
 
 use core::net::{IpAddr, SocketAddr};
-use std::net::UdpSocket;
 use std::sync::Arc;
 
 use eyot_h3::server;
@@ -18,6 +17,7 @@ use crate::listen::House;
 use crate::permits::Permit;
 use crate::settings::Settings;
 use crate::stall;
+use crate::steer::{Keys, Slot, Slotted};
 use crate::tls::Tls;
 
 /// RFC 9114, section 8.1.
@@ -31,30 +31,31 @@ pub(crate) fn transport(settings: &Settings) -> quinn::TransportConfig {
     eyot_h3::server_transport(settings.streams_max)
 }
 
-/// Makes a bound socket an endpoint. Its reset key is its own.
-pub(crate) fn endpoint(tls: &Tls, socket: UdpSocket) -> Result<Endpoint, Error> {
+/// Makes a bound socket an endpoint, whose connections say that they belong to its slot.
+pub(crate) fn endpoint(tls: &Tls, keys: &Keys, slot: Slot) -> Result<Endpoint, Error> {
+    let Slot { socket, slot } = slot;
     let local = socket.local_addr().map_err(Error::Socket)?.ip();
     let made = tls.at(Some(local))?;
-    let mut config = EndpointConfig::default();
-    config.supported_versions(vec![VERSION_1]);
+    let mut config = EndpointConfig::new(keys.reset());
+    config.supported_versions(vec![VERSION_1]).cid_generator(move || Box::new(Slotted(slot)));
     socket.set_nonblocking(true).map_err(Error::Socket)?;
     let server = quinn::ServerConfig::clone(&made.quic);
     Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(Error::Socket)
 }
 
-/// Takes connections until what is left is cut; those that come while it drains are refused.
+/// Takes connections until what is left is cut; those that come while nobody listens any more are refused.
 pub(crate) async fn listen<A: Answer>(house: Arc<House<A>>, endpoint: Endpoint) {
     let (mut drain, mut cut) = (house.drain.clone(), house.drain.clone());
-    let mut is_draining = false;
+    let mut is_refusing = false;
     let local = endpoint.local_addr().ok().map(|address| address.ip());
     loop {
         tokio::select! {
             biased;
             () = cut.cut() => return,
-            () = drain.draining(), if !is_draining => is_draining = true,
+            () = drain.refusing(), if !is_refusing => is_refusing = true,
             incoming = endpoint.accept() => match incoming {
                 None => return,
-                Some(incoming) if is_draining => incoming.refuse(),
+                Some(incoming) if is_refusing => incoming.refuse(),
                 Some(incoming) => take(&house, incoming, local),
             },
         }

@@ -18,11 +18,13 @@ mod run;
 mod settings;
 mod sockets;
 mod stall;
+pub mod steer;
 mod tls;
 
 pub use certificates::Certificates;
 pub use counts::Counts;
+pub use drain::Ending;
 pub use error::Error;
 pub use run::run;
 pub use settings::{Plain, Settings};
-pub use sockets::{Addresses, Sockets};
+pub use sockets::{Addresses, Lineage, Sockets};

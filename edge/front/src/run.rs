@@ -9,21 +9,22 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::certificates::Certificates;
-use crate::drain::{Phase, drain};
+use crate::drain::{Ending, Phase, drain};
 use crate::error::Error;
 use crate::exchange::Exchanges;
 use crate::h3;
 use crate::listen::{self, House, Kind};
 use crate::permits::Permits;
 use crate::settings::Settings;
-use crate::sockets::Sockets;
+use crate::sockets::{Lineage, Sockets};
+use crate::steer::{Generation, Keys, Steering};
 use crate::tls::{Tls, Waiting};
 
 /// How long a client may remember that HTTP/3 is there, in seconds.
 const ALT_SVC_SECONDS: u32 = 86_400;
 
 /// Serves until `shutdown` resolves; then takes nothing new, lets what is in flight end within `settings.drain`, cuts
-/// the rest and returns.
+/// the rest and returns. Where the sockets were handed over, QUIC connections that still come here are served.
 ///
 /// # Errors
 /// A socket that cannot be used, or TLS that cannot be set up, at the start. Nothing a client does.
@@ -32,12 +33,16 @@ pub async fn run<A: Answer>(
     certificates: Arc<Certificates>,
     settings: Settings,
     answer: Arc<A>,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output: Into<Ending>>,
 ) -> Result<(), Error> {
     let (phase, drain) = drain();
     let until = settings.drain;
     let permits = Permits::new(settings.connections_max, settings.connections_per_address_max);
-    let tls = Tls::new(certificates.clone(), h3::transport(&settings), &Waiting::default())?;
+    let lineage = match &sockets.lineage {
+        Some(lineage) => lineage.clone(),
+        None => first().map_err(Error::Socket)?,
+    };
+    let tls = Tls::new(certificates.clone(), h3::transport(&settings), &Waiting::default(), &lineage.keys)?;
     let exchanges = Exchanges {
         answer,
         alt_svc: alt_svc(&sockets, &settings),
@@ -45,9 +50,11 @@ pub async fn run<A: Answer>(
         settings,
     };
     let house = Arc::new(House { exchanges: Arc::new(exchanges), certificates, tls, permits: permits.clone(), drain });
-    let endpoints = start(&house, sockets)?;
-    shutdown.await;
-    let _ = phase.send(Phase::Draining);
+    let (_steering, endpoints) = start(&house, sockets, &lineage)?;
+    let _ = phase.send(match shutdown.await.into() {
+        Ending::HandedOver => Phase::HandedOver,
+        Ending::Stop => Phase::Draining,
+    });
     if timeout(until, permits.none_left()).await.is_err() {
         tracing::info!("the time to drain is over; what is left is cut");
     }
@@ -59,8 +66,17 @@ pub async fn run<A: Answer>(
     Ok(())
 }
 
-/// Makes every socket a task that ends with the phase.
-fn start<A: Answer>(house: &Arc<House<A>>, sockets: Sockets) -> Result<Vec<quinn::Endpoint>, Error> {
+/// The only process of its line.
+fn first() -> std::io::Result<Lineage> {
+    Ok(Lineage { generation: Generation::Even, keys: Keys::random()?, is_handed_over: false })
+}
+
+/// Makes every socket a task that ends with the phase. What steers has to be kept as long as the endpoints.
+fn start<A: Answer>(
+    house: &Arc<House<A>>,
+    sockets: Sockets,
+    lineage: &Lineage,
+) -> Result<(Steering, Vec<quinn::Endpoint>), Error> {
     let listeners = sockets.tls.into_iter().map(|socket| (socket, Kind::Tls));
     let listeners = listeners.chain(sockets.plain.into_iter().map(|socket| (socket, Kind::Plain)));
     let mut tasks = Vec::new();
@@ -68,7 +84,9 @@ fn start<A: Answer>(house: &Arc<House<A>>, sockets: Sockets) -> Result<Vec<quinn
         socket.set_nonblocking(true).map_err(Error::Socket)?;
         tasks.push((TcpListener::from_std(socket).map_err(Error::Socket)?, kind));
     }
-    let endpoints = sockets.udp.into_iter().map(|socket| h3::endpoint(&house.tls, socket));
+    let steering = Steering::new(sockets.udp).map_err(Error::Socket)?;
+    let slots = steering.take(lineage.generation, lineage.is_handed_over).map_err(Error::Socket)?;
+    let endpoints = slots.into_iter().map(|slot| h3::endpoint(&house.tls, &lineage.keys, slot));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     for (listener, kind) in tasks {
         tokio::spawn(listen::tcp(house.clone(), listener, kind));
@@ -76,7 +94,7 @@ fn start<A: Answer>(house: &Arc<House<A>>, sockets: Sockets) -> Result<Vec<quinn
     for endpoint in &endpoints {
         tokio::spawn(h3::listen(house.clone(), endpoint.clone()));
     }
-    Ok(endpoints)
+    Ok((steering, endpoints))
 }
 
 /// RFC 7838, section 3; RFC 9114, section 3.1.1.

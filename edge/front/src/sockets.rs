@@ -7,6 +7,7 @@ use std::net::{TcpListener, UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::Error;
+use crate::steer::{Generation, Keys, Steering};
 
 /// How many connections wait for `accept`; the system caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -17,12 +18,25 @@ const DATAGRAM_BUFFER_BYTES: usize = 4 << 20;
 /// Bound sockets.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    /// HTTP/3.
+    /// HTTP/3: for each address, in the order in which they were bound.
     pub udp: Vec<UdpSocket>,
     /// HTTP/2 and HTTP/1.1 over TLS.
     pub tls: Vec<TcpListener>,
     /// HTTP/1.1 in the clear.
     pub plain: Vec<TcpListener>,
+    /// Whose they are among the generations of this node; none: the only one that there will be.
+    pub lineage: Option<Lineage>,
+}
+
+/// The place of a process in a line of processes that take over from each other.
+#[derive(Clone, Debug)]
+pub struct Lineage {
+    /// Which half of the UDP sockets it reads.
+    pub generation: Generation,
+    /// What it shares with the others.
+    pub keys: Keys,
+    /// Whether another process handed its sockets over, and steers until this one is ready.
+    pub is_handed_over: bool,
 }
 
 /// What to bind.
@@ -32,9 +46,10 @@ pub struct Addresses {
     pub https: Vec<SocketAddr>,
     /// In the clear.
     pub http: Vec<SocketAddr>,
-    /// UDP sockets for each address, sharing its port; 0 for no HTTP/3. More than one splits the load by the client's
-    /// address and port, and a client that moves loses its connection.
+    /// UDP sockets for each address and generation, sharing its port; 0 for no HTTP/3.
     pub udp_sockets: usize,
+    /// 2 for a node that another process may take over from; otherwise there is one, also with 0.
+    pub generations: usize,
 }
 
 impl Sockets {
@@ -45,7 +60,7 @@ impl Sockets {
     pub fn bind(addresses: &Addresses) -> Result<Self, Error> {
         let mut sockets = Self::default();
         for address in &addresses.https {
-            let (tls, udp) = pair(*address, addresses.udp_sockets)?;
+            let (tls, udp) = pair(*address, addresses.udp_sockets * addresses.generations.max(1))?;
             sockets.tls.push(tls);
             sockets.udp.extend(udp);
         }
@@ -55,9 +70,19 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// Where HTTP/3 is listened for.
+    /// Where HTTP/3 is listened for, each address once.
     pub fn udp_addresses(&self) -> Vec<SocketAddr> {
-        self.udp.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        let mut all: Vec<_> = self.udp.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        all.dedup();
+        all
+    }
+
+    /// What steers the sockets for HTTP/3, from outside of [`crate::run`].
+    ///
+    /// # Errors
+    /// When the system has no file descriptors left.
+    pub fn steering(&self) -> io::Result<Steering> {
+        Steering::new(self.udp.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?)
     }
 
     /// Where TLS is listened for.
@@ -124,10 +149,10 @@ mod tests {
     #[test]
     fn tls_and_http_3_share_the_port_that_the_system_chose() {
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let addresses = Addresses { https: vec![any], http: vec![any], udp_sockets: 2 };
+        let addresses = Addresses { https: vec![any], http: vec![any], udp_sockets: 2, generations: 2 };
         let sockets = Sockets::bind(&addresses).expect("loopback is there");
         let tls = sockets.tls_addresses();
-        assert_eq!(sockets.udp_addresses(), [tls[0], tls[0]]);
+        assert_eq!((sockets.udp.len(), sockets.udp_addresses()), (4, vec![tls[0]]));
         assert_ne!(sockets.plain_addresses(), tls);
     }
 

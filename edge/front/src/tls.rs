@@ -11,6 +11,7 @@ use rustls::crypto::aws_lc_rs;
 
 use crate::certificates::{Certificates, Chooser};
 use crate::error::Error;
+use crate::steer::Keys;
 
 /// Local addresses that have a configuration of their own; further ones share one that knows no address.
 const LOCAL_MAX: usize = 256;
@@ -52,6 +53,7 @@ impl Tls {
         certificates: Arc<Certificates>,
         transport: quinn::TransportConfig,
         waiting: &Waiting,
+        keys: &Keys,
     ) -> Result<Self, Error> {
         let tcp = config(&certificates, &[&rustls::version::TLS13, &rustls::version::TLS12], &[b"h2", b"http/1.1"])?;
         let quic = config(&certificates, &[&rustls::version::TLS13], &[b"h3"])?;
@@ -60,7 +62,8 @@ impl Tls {
             .transport_config(Arc::new(transport))
             .max_incoming(waiting.handshakes_max)
             .incoming_buffer_size(waiting.bytes_each_max)
-            .incoming_buffer_size_total(waiting.bytes_max);
+            .incoming_buffer_size_total(waiting.bytes_max)
+            .token_key(keys.token());
         Ok(Self { certificates, tcp, quic, quic_base, made: Mutex::default() })
     }
 

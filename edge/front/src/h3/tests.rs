@@ -1,6 +1,7 @@
 //! Handshakes that nobody takes: first packets of real clients, sent to an endpoint that is not listened on.
 
 use std::collections::HashMap;
+use std::net::UdpSocket;
 
 use futures_util::FutureExt as _;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -25,8 +26,10 @@ fn waits(folder: &TempDir, waiting: &Waiting) -> Endpoint {
     std::fs::write(&chain_file, certificate.pem()).expect("a file");
     std::fs::write(&key_file, key.serialize_pem()).expect("a file");
     let certificates = Certificates::load(&[(chain_file, key_file)]).expect("good files");
-    let tls = Tls::new(certificates, transport(&Settings::default()), waiting).expect("TLS");
-    endpoint(&tls, UdpSocket::bind("127.0.0.1:0").expect("loopback")).expect("an endpoint")
+    let keys = Keys::random().expect("randomness");
+    let tls = Tls::new(certificates, transport(&Settings::default()), waiting, &keys).expect("TLS");
+    endpoint(&tls, &keys, Slot { socket: UdpSocket::bind("127.0.0.1:0").expect("loopback"), slot: 0 })
+        .expect("an endpoint")
 }
 
 /// The first datagrams of this many clients, each as it came over the wire.

@@ -78,7 +78,7 @@ impl Front {
         let files = [certify(&folder, "a", &["a.net", "*.a.net", "127.0.0.1"]), certify(&folder, "b", &["b.net"])];
         let certificates = Certificates::load(&files).expect("good files");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let addresses = Addresses { https: vec![any], http: vec![any], udp_sockets: 1 };
+        let addresses = Addresses { https: vec![any], http: vec![any], udp_sockets: 1, generations: 1 };
         let sockets = Sockets::bind(&addresses).expect("loopback");
         let (tls, plain) = (sockets.tls_addresses()[0], sockets.plain_addresses()[0]);
         let arrivals = Arc::default();
