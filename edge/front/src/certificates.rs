@@ -2,10 +2,11 @@
 //! they are good for stands in their subject alternative names, nowhere else.
 
 mod entry;
+mod staple;
 
 use core::net::IpAddr;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,14 +16,47 @@ use rustls::sign::CertifiedKey;
 
 pub(crate) use entry::Entry;
 
+use crate::acme::{Challenges, Issued};
 use crate::error::Error;
+
+/// The files of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The chain, PEM.
+    pub chain: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// An OCSP response to send with it, DER of at most 16 KiB.
+    pub ocsp: Option<PathBuf>,
+}
+
+/// A certificate in use, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What it is good for: names and addresses.
+    pub names: Vec<String>,
+    /// Who signed it.
+    pub issuer: String,
+    /// The algorithm of its key.
+    pub algorithm: &'static str,
+    /// When it begins.
+    pub begins: SystemTime,
+    /// When it ends.
+    pub expires: SystemTime,
+    /// Until when the OCSP response that is sent with it is good; none: none is sent.
+    pub stapled_until: Option<SystemTime>,
+}
 
 /// The certificates in use.
 #[derive(Debug)]
 pub struct Certificates {
-    /// Chain and key, as they were configured.
-    files: Vec<(PathBuf, PathBuf)>,
+    /// As they were configured.
+    files: Vec<Files>,
     current: ArcSwap<Set>,
+    /// Those that were issued since.
+    issued: Issued,
+    /// What is shown to who issues them, before all others.
+    challenges: Arc<Challenges>,
 }
 
 /// Certificates that came into use together.
@@ -36,20 +70,43 @@ struct Set {
 
 impl Certificates {
     /// Reads certificate chains and their keys, both PEM, ECDSA, Ed25519 or RSA. Several may have the same name: the
-    /// client's algorithms choose.
+    /// client's algorithms choose. An OCSP response that is of no use is left out, and the log says why.
     ///
     /// # Errors
     /// The first file that cannot be read, is no certificate or key, names nothing, or does not belong to its pair; or
     /// [`Error::NoCertificate`].
-    pub fn load(files: &[(PathBuf, PathBuf)]) -> Result<Arc<Self>, Error> {
-        let set = Set::read(files)?;
-        Ok(Arc::new(Self { files: files.to_vec(), current: ArcSwap::from_pointee(set) }))
+    pub fn load(files: &[Files]) -> Result<Arc<Self>, Error> {
+        Ok(Self::of(files, Set::read(files)?))
     }
 
-    /// No certificates: for listeners without TLS only. Every TLS client is refused.
+    /// No certificates, for listeners without TLS, or until some are issued. Every TLS client is refused.
     pub fn none() -> Arc<Self> {
-        let set = Set { entries: Vec::new(), by_name: HashMap::new() };
-        Arc::new(Self { files: Vec::new(), current: ArcSwap::from_pointee(set) })
+        Self::of(&[], Set { entries: Vec::new(), by_name: HashMap::new() })
+    }
+
+    fn of(files: &[Files], set: Set) -> Arc<Self> {
+        let (current, files) = (ArcSwap::from_pointee(set), files.to_vec());
+        Arc::new(Self { files, current, issued: Issued::default(), challenges: Arc::default() })
+    }
+
+    /// The challenges of ACME that the same listeners answer.
+    pub fn challenges(&self) -> Arc<Challenges> {
+        self.challenges.clone()
+    }
+
+    /// Takes a certificate that was issued for `name`, chain and key in one PEM file, in place of the one before. New
+    /// connections get it; where the configuration has one of the very name, that counts.
+    ///
+    /// # Errors
+    /// As [`Certificates::load`], also when it is not good for the name; then all that was in use stays in use.
+    pub fn install(&self, name: &str, file: &Path) -> Result<(), Error> {
+        let files = Files { chain: file.to_owned(), key: file.to_owned(), ocsp: None };
+        let entry = Entry::read(&files)?;
+        if !entry.covers(name) {
+            return Err(Error::Certificate { file: file.to_owned(), reason: format!("is not good for {name}") });
+        }
+        self.issued.put(name, entry);
+        Ok(())
     }
 
     /// Reads the same files again. New connections get what was read.
@@ -65,31 +122,48 @@ impl Certificates {
 
     /// Each certificate's first name and when it ends.
     pub fn expiries(&self) -> Vec<(String, SystemTime)> {
-        self.current.load().entries.iter().map(|entry| (entry.name(), entry.expires)).collect()
+        self.entries().iter().map(|entry| (entry.name(), entry.facts.expires)).collect()
+    }
+
+    /// All that are in use, for people: in the order of the configuration, then those that were issued.
+    pub fn shown(&self) -> Vec<Shown> {
+        self.entries().iter().map(|entry| shown(entry)).collect()
+    }
+
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        self.current.load().entries.iter().cloned().chain(self.issued.all()).collect()
     }
 
     /// The certificates for a client: those of the name it gave; without a name those that hold the address it came
     /// to, else the first. Empty: the name is unknown.
     pub(crate) fn candidates(&self, sni: Option<&str>, local: Option<IpAddr>) -> Vec<Arc<Entry>> {
         let set = self.current.load();
-        let Some(name) = sni else { return set.nameless(local) };
+        let Some(name) = sni else {
+            let nameless = set.nameless(local);
+            return if nameless.is_empty() { self.issued.all().into_iter().take(1).collect() } else { nameless };
+        };
         let name = name.to_ascii_lowercase();
-        let wildcard = || name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
-        let found = set.by_name.get(&name).or_else(|| set.by_name.get(&wildcard()?));
-        found.cloned().unwrap_or_default()
+        if let Some(found) = set.by_name.get(&name) {
+            return found.clone();
+        }
+        if let Some(entry) = self.issued.find(&name) {
+            return vec![entry];
+        }
+        let wildcard = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+        wildcard.and_then(|name| set.by_name.get(&name).cloned()).unwrap_or_default()
     }
 }
 
 impl Set {
-    fn read(files: &[(PathBuf, PathBuf)]) -> Result<Self, Error> {
-        let entries = files.iter().map(|(chain, key)| Entry::read(chain, key).map(Arc::new));
+    fn read(files: &[Files]) -> Result<Self, Error> {
+        let entries = files.iter().map(|files| Entry::read(files).map(Arc::new));
         let entries = entries.collect::<Result<Vec<_>, _>>()?;
         if entries.is_empty() {
             return Err(Error::NoCertificate);
         }
         let mut by_name: HashMap<String, Vec<Arc<Entry>>> = HashMap::new();
         for entry in &entries {
-            for name in &entry.names {
+            for name in &entry.facts.names {
                 by_name.entry(name.clone()).or_default().push(entry.clone());
             }
         }
@@ -101,9 +175,21 @@ impl Set {
 
     fn nameless(&self, local: Option<IpAddr>) -> Vec<Arc<Entry>> {
         let local = local.map(|address| address.to_canonical());
-        let holds = |entry: &&Arc<Entry>| local.is_some_and(|address| entry.addresses.contains(&address));
+        let holds = |entry: &&Arc<Entry>| local.is_some_and(|address| entry.facts.addresses.contains(&address));
         let holding: Vec<_> = self.entries.iter().filter(holds).cloned().collect();
         if holding.is_empty() { self.entries.first().cloned().into_iter().collect() } else { holding }
+    }
+}
+
+fn shown(entry: &Entry) -> Shown {
+    let facts = &entry.facts;
+    Shown {
+        names: facts.names.iter().cloned().chain(facts.addresses.iter().map(IpAddr::to_string)).collect(),
+        issuer: facts.issuer.clone(),
+        algorithm: entry.algorithm(),
+        begins: facts.begins,
+        expires: facts.expires,
+        stapled_until: entry.stapled_until().filter(|until| *until > SystemTime::now()),
     }
 }
 
@@ -116,9 +202,14 @@ pub(crate) struct Chooser {
 
 impl ResolvesServerCert for Chooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(proof) = self.certificates.challenges.tls(&hello) {
+            return proof;
+        }
         let candidates = self.certificates.candidates(hello.server_name(), self.local);
         let fits = |entry: &&Arc<Entry>| entry.key.key.choose_scheme(hello.signature_schemes()).is_some();
-        candidates.iter().find(fits).map(|entry| entry.key.clone())
+        // Where none fits, the library refuses the first for its algorithm; no name is unknown then.
+        let chosen = candidates.iter().find(fits).or(candidates.first());
+        chosen.map(|entry| entry.key_at(SystemTime::now()))
     }
 }
 

@@ -9,6 +9,7 @@ use eyot_plan::fault::{Code, Fault};
 use tokio::time::{Instant, sleep_until};
 
 use crate::certificates::Entry;
+use crate::guard::Guards;
 
 /// One connection.
 pub(crate) struct Connection {
@@ -17,6 +18,8 @@ pub(crate) struct Connection {
     pub(crate) client: SocketAddr,
     /// TLS, or `None` in the clear.
     pub(crate) tls: Option<Named>,
+    /// Whom it may ask for.
+    pub(crate) door: Door,
     pub(crate) activity: Activity,
 }
 
@@ -28,14 +31,37 @@ pub(crate) struct Named {
     pub(crate) certificates: Vec<Arc<Entry>>,
 }
 
+/// The door that a connection came through.
+pub(crate) enum Door {
+    /// One for all hosts but these.
+    Common(Arc<Guards>),
+    /// One that asks for certificates: good for this host, or for none.
+    Guarded(Option<String>),
+}
+
 impl Connection {
     /// Whether this connection may be asked for `host`: only for what its certificate is good for (RFC 9110, section
-    /// 7.4; RFC 9113, section 9.1.2). In the clear there is nothing to compare with.
+    /// 7.4; RFC 9113, section 9.1.2). In the clear there is nothing to compare with. A guarded host is for the
+    /// connections that were let in for it, and they are for nothing else.
     pub(crate) fn serves(&self, host: &str) -> Result<(), Fault> {
+        let is_the_door = match &self.door {
+            Door::Common(guards) => !guards.holds(host),
+            Door::Guarded(admitted) => admitted.as_deref() == Some(host),
+        };
+        if !is_the_door {
+            return Err(Code::Misdirected.into());
+        }
         match &self.tls {
             Some(named) if !named.certificates.iter().any(|entry| entry.covers(host)) => Err(Code::Misdirected.into()),
             _ => Ok(()),
         }
+    }
+}
+
+impl Connection {
+    /// Whether its client may be told where HTTP/3 is: that is the common door, which leads to no guarded host.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.tls.is_some() && matches!(self.door, Door::Common(_))
     }
 }
 

@@ -15,6 +15,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 
+use crate::acme::Challenges;
 use crate::connection::{Connection, InFlight};
 use crate::request_body::incoming;
 use crate::response_body::ResponseBody;
@@ -23,6 +24,8 @@ use crate::settings::{Plain, Settings};
 /// What all exchanges share.
 pub(crate) struct Exchanges<A> {
     pub(crate) answer: Arc<A>,
+    /// What plain listeners answer to a certificate authority.
+    pub(crate) challenges: Arc<Challenges>,
     pub(crate) settings: Settings,
     /// The `Alt-Svc` of responses over TCP.
     pub(crate) alt_svc: Option<HeaderValue>,
@@ -47,6 +50,7 @@ impl<A: Answer> Exchanges<A> {
             match self.arrival(connection, request) {
                 Ok(Step::Answer(arrival)) => self.answer.answer(*arrival).await,
                 Ok(Step::Redirect(to)) => redirect(&to),
+                Ok(Step::Respond(response)) => *response,
                 Err(fault) => self.refusal(&fault),
             }
         };
@@ -75,13 +79,19 @@ impl<A: Answer> Exchanges<A> {
         B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
     {
         let at = SystemTime::now();
+        let early = request.extensions().get::<eyot_h3::server::Early>().is_some();
         let (parts, body) = request.into_parts();
         let way = Way {
             protocol: connection.protocol,
             secure: connection.tls.is_some(),
             header_bytes_max: self.settings.header_bytes_max,
         };
-        let parts = request::normalise(parts, &way)?;
+        let (parts, connect) = request::normalise(parts, None, &way)?;
+        if !way.secure
+            && let Some(response) = self.challenges.http(&parts)
+        {
+            return Ok(Step::Respond(Box::new(response)));
+        }
         connection.serves(parts.uri.host().unwrap_or_default())?;
         if !way.secure && self.settings.plain == Plain::Redirect {
             return Ok(Step::Redirect(secure(&parts.uri, self.https_port)));
@@ -94,8 +104,8 @@ impl<A: Answer> Exchanges<A> {
             client: connection.client,
             sni,
             at,
-            connect: None,
-            early: false,
+            connect,
+            early,
             interim: Interim::none(),
         };
         Ok(Step::Answer(Box::new(arrival)))
@@ -124,7 +134,7 @@ impl<A: Answer> Exchanges<A> {
             date(&mut parts.headers);
         }
         if let (true, Some(alt_svc), true) =
-            (connection.tls.is_some(), &self.alt_svc, connection.protocol != Protocol::H3)
+            (connection.is_announced(), &self.alt_svc, connection.protocol != Protocol::H3)
         {
             parts.headers.insert(header::ALT_SVC, alt_svc.clone());
         }
@@ -143,6 +153,7 @@ impl<A: Answer> Exchanges<A> {
 enum Step {
     Answer(Box<Arrival>),
     Redirect(String),
+    Respond(Box<Response<Body>>),
 }
 
 /// Fields of a connection that no answer may set (RFC 9110, section 7.6.1).

@@ -6,19 +6,20 @@ use std::sync::Arc;
 use eyot_h3::server;
 use eyot_plan::arrival::{Answer, Protocol};
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
+use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt, ZeroRttAccepted};
+use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use crate::connection::{Activity, Connection, Named};
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::exchange;
-use crate::listen::House;
+use crate::listen::{self, House};
 use crate::permits::Permit;
-use crate::settings::Settings;
+use crate::settings::{Resumption, Settings};
 use crate::stall;
 use crate::steer::{Keys, Slot, Slotted};
-use crate::tls::Tls;
+use crate::tls::{Made, Tls};
 
 /// RFC 9114, section 8.1.
 const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
@@ -34,8 +35,8 @@ pub(crate) fn transport(settings: &Settings) -> quinn::TransportConfig {
 /// Makes a bound socket an endpoint, whose connections say that they belong to its slot.
 pub(crate) fn endpoint(tls: &Tls, keys: &Keys, slot: Slot) -> Result<Endpoint, Error> {
     let Slot { socket, slot } = slot;
-    let local = socket.local_addr().map_err(Error::Socket)?.ip();
-    let made = tls.at(Some(local))?;
+    let local = socket.local_addr().map_err(Error::Socket)?;
+    let made = tls.at(Some(local.ip()), Some(local.port()))?;
     let mut config = EndpointConfig::new(keys.reset());
     config.supported_versions(vec![VERSION_1]).cid_generator(move || Box::new(Slotted(slot)));
     socket.set_nonblocking(true).map_err(Error::Socket)?;
@@ -47,7 +48,7 @@ pub(crate) fn endpoint(tls: &Tls, keys: &Keys, slot: Slot) -> Result<Endpoint, E
 pub(crate) async fn listen<A: Answer>(house: Arc<House<A>>, endpoint: Endpoint) {
     let (mut drain, mut cut) = (house.drain.clone(), house.drain.clone());
     let mut is_refusing = false;
-    let local = endpoint.local_addr().ok().map(|address| address.ip());
+    let local = endpoint.local_addr().ok();
     loop {
         tokio::select! {
             biased;
@@ -69,7 +70,7 @@ pub(crate) async fn close(endpoint: &Endpoint) {
 }
 
 /// Takes a connection if there is a place for it. Where places run short, the client proves its address first.
-fn take<A: Answer>(house: &Arc<House<A>>, incoming: Incoming, bound: Option<IpAddr>) {
+fn take<A: Answer>(house: &Arc<House<A>>, incoming: Incoming, bound: Option<SocketAddr>) {
     let client = incoming.remote_address();
     if incoming.may_retry() && !incoming.remote_address_validated() && house.permits.is_crowded(client.ip()) {
         // It cannot fail: `may_retry` was asked.
@@ -88,33 +89,55 @@ async fn serve<A: Answer>(
     house: Arc<House<A>>,
     incoming: Incoming,
     client: SocketAddr,
-    bound: Option<IpAddr>,
+    bound: Option<SocketAddr>,
     permit: Permit,
 ) {
     let _permit = permit;
     let counts = &house.exchanges.settings.counts;
-    let local = incoming.local_ip().or(bound);
-    let Ok(made) = house.tls.at(local) else { return };
+    let local = incoming.local_ip().or(bound.map(|address| address.ip()));
+    let Ok(made) = house.tls.at(local, bound.map(|address| address.port())) else { return };
     let mut drain = house.drain.clone();
+    let settings = &house.exchanges.settings;
     let handshake = async {
-        let quic = timeout(house.exchanges.settings.header_timeout, incoming.accept_with(made.quic).ok()?).await;
-        quic.ok()?.ok()
+        timeout(settings.header_timeout, handshake(settings, incoming, &made)).await.ok().flatten()
     };
-    let quic = tokio::select! {
-        quic = handshake => quic,
+    let handshaken = tokio::select! {
+        handshaken = handshake => handshaken,
         () = drain.cut() => return,
     };
-    let Some(quic) = quic else {
+    let Some((quic, proven)) = handshaken else {
         counts.handshake_failed();
         tracing::debug!(%client, "a QUIC handshake failed");
         return;
     };
     let _open = counts.open(Protocol::H3);
     tokio::select! {
-        () = streams(&house, quic.clone(), local) => {}
+        () = streams(&house, quic.clone(), proven, (&made, local)) => {}
         () = drain.cut() => {}
     }
     quic.close(H3_NO_ERROR, b"");
+}
+
+/// The handshake; where early data is allowed, only its first half, and what says when the rest is over.
+async fn handshake(
+    settings: &Settings,
+    incoming: Incoming,
+    made: &Made,
+) -> Option<(quinn::Connection, Option<ZeroRttAccepted>)> {
+    let mut connecting = incoming.accept_with(made.quic.clone()).ok()?;
+    if settings.tls.resumption == Resumption::Tickets || made.guard.is_some() {
+        return Some((connecting.await.ok()?, None));
+    }
+    connecting.handshake_data().await.ok()?;
+    match connecting.into_0rtt() {
+        Ok((quic, proven)) => Some((quic, Some(proven))),
+        Err(connecting) => Some((connecting.await.ok()?, None)),
+    }
+}
+
+/// The chain of certificates the client gave.
+fn client_chain(quic: &quinn::Connection) -> Option<Box<Vec<CertificateDer<'static>>>> {
+    quic.peer_identity()?.downcast().ok()
 }
 
 /// The name the client gave.
@@ -123,7 +146,12 @@ fn server_name(quic: &quinn::Connection) -> Option<String> {
     data.server_name.map(|name| name.to_ascii_lowercase())
 }
 
-async fn streams<A: Answer>(house: &Arc<House<A>>, quic: quinn::Connection, local: Option<IpAddr>) {
+async fn streams<A: Answer>(
+    house: &Arc<House<A>>,
+    quic: quinn::Connection,
+    proven: Option<ZeroRttAccepted>,
+    (made, local): (&Made, Option<IpAddr>),
+) {
     let settings = &house.exchanges.settings;
     let sni = server_name(&quic);
     let certificates = house.certificates.candidates(sni.as_deref(), local);
@@ -131,6 +159,7 @@ async fn streams<A: Answer>(house: &Arc<House<A>>, quic: quinn::Connection, loca
     let connection = Arc::new(Connection {
         protocol: Protocol::H3,
         client: quic.remote_address(),
+        door: listen::door(house, made, sni.as_deref(), client_chain(&quic).as_deref().map(Vec::as_slice)),
         tls: Some(Named { sni, certificates }),
         activity: activity.clone(),
     });
@@ -141,7 +170,11 @@ async fn streams<A: Answer>(house: &Arc<House<A>>, quic: quinn::Connection, loca
         too_large: exchange::too_large,
         ..eyot_h3::Limits::default()
     };
-    let Ok(mut http) = server::Connection::new(quic, limits).await else { return };
+    let http = match proven {
+        None => server::Connection::new(quic, limits).await,
+        Some(proven) => server::Connection::early(quic, proven, limits).await,
+    };
+    let Ok(mut http) = http else { return };
     let mut drain = house.drain.clone();
     let mut is_closing = false;
     loop {

@@ -1,21 +1,29 @@
 //! Taking connections from TCP listeners: a place for each, then TLS, then the protocol it chose.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
 use eyot_plan::arrival::{Answer, Protocol};
+use rustls::server::{Acceptor, ClientHello};
+use rustls_pki_types::CertificateDer;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::acme::ACME_TLS;
 use crate::certificates::Certificates;
-use crate::connection::{Activity, Connection, Named};
+use crate::connection::{Activity, Connection, Door, Named};
 use crate::drain::Drain;
 use crate::exchange::Exchanges;
 use crate::permits::{Permit, Permits};
-use crate::tls::Tls;
+use crate::proxy;
+use crate::tls::named::UNRECOGNIZED_NAME;
+use crate::tls::{Made, Tls};
 use crate::{h1, h2};
 
 /// After a failed `accept` (no file descriptors, no memory) the next one waits so long.
@@ -59,12 +67,44 @@ async fn accept<A: Answer>(house: &Arc<House<A>>, listener: &TcpListener, kind: 
         // When all places are taken, one connection waits here and the rest in the backlog. The place is not taken
         // before: an idle listener would keep it from the others.
         let Ok(place) = house.permits.wait().await else { return };
-        let Some(permit) = house.permits.at(place, client.ip()) else {
-            house.exchanges.settings.counts.refuse();
-            continue;
-        };
-        tokio::spawn(serve(house.clone(), stream, client, kind, permit));
+        let accepted = Accepted { stream, client, place };
+        match house.exchanges.settings.proxy_peers.iter().any(|net| net.contains(&client.ip().to_canonical())) {
+            true => drop(tokio::spawn(behind_a_balancer(house.clone(), accepted, kind))),
+            false => begin(house, accepted, kind),
+        }
     }
+}
+
+/// A connection that has a place, and does not yet count at an address.
+struct Accepted {
+    stream: TcpStream,
+    client: SocketAddr,
+    place: OwnedSemaphorePermit,
+}
+
+/// Serves a connection, if there is room at its client's address: one more is closed before anything is read.
+fn begin<A: Answer>(house: &Arc<House<A>>, accepted: Accepted, kind: Kind) {
+    let Accepted { stream, client, place } = accepted;
+    match house.permits.at(place, client.ip()) {
+        Some(permit) => drop(tokio::spawn(serve(house.clone(), stream, client, kind, permit))),
+        None => house.exchanges.settings.counts.refuse(),
+    }
+}
+
+/// Asks the balancer who its client is. What it says counts everywhere, also for how many one address may have.
+async fn behind_a_balancer<A: Answer>(house: Arc<House<A>>, mut accepted: Accepted, kind: Kind) {
+    let mut drain = house.drain.clone();
+    let header = timeout(house.exchanges.settings.header_timeout, proxy::header(&mut accepted.stream));
+    let said = tokio::select! {
+        said = header => said,
+        () = drain.cut() => return,
+    };
+    match said {
+        Ok(Ok(client)) => accepted.client = client.unwrap_or(accepted.client),
+        Ok(Err(error)) => return tracing::debug!(balancer = %accepted.client, %error, "a balancer's client is not known"),
+        Err(_) => return tracing::debug!(balancer = %accepted.client, "a balancer did not name its client in time"),
+    }
+    begin(&house, accepted, kind);
 }
 
 /// A client that left before it was accepted is its own affair; a system that is out of something needs a moment.
@@ -83,7 +123,8 @@ async fn serve<A: Answer>(house: Arc<House<A>>, stream: TcpStream, client: Socke
     match kind {
         Kind::Plain => {
             let _open = house.exchanges.settings.counts.open(Protocol::H1);
-            let connection = Connection { protocol: Protocol::H1, client, tls: None, activity: Activity::new() };
+            let door = Door::Common(house.exchanges.settings.tls.guards.clone());
+            let connection = Connection { protocol: Protocol::H1, client, tls: None, door, activity: Activity::new() };
             h1::serve(house.exchanges.clone(), Arc::new(connection), stream, house.drain.clone()).await;
         }
         Kind::Tls => tls(&house, stream, client).await,
@@ -92,28 +133,63 @@ async fn serve<A: Answer>(house: Arc<House<A>>, stream: TcpStream, client: Socke
 
 async fn tls<A: Answer>(house: &House<A>, stream: TcpStream, client: SocketAddr) {
     let settings = &house.exchanges.settings;
-    let local = stream.local_addr().ok().map(|address| address.ip());
-    let Ok(made) = house.tls.at(local) else { return };
+    let local = stream.local_addr().ok();
+    let Ok(made) = house.tls.at(local.map(|at| at.ip()), local.map(|at| at.port())) else { return };
+    let local = local.map(|address| address.ip());
     let mut drain = house.drain.clone();
-    let handshake = timeout(settings.header_timeout, TlsAcceptor::from(made.tcp).accept(stream));
+    let handshake = timeout(settings.header_timeout, handshake(house, stream, local, &made));
     let handshaken = tokio::select! {
         handshaken = handshake => handshaken,
         () = drain.cut() => return,
     };
-    let Ok(Ok(stream)) = handshaken else {
+    let Ok(Ok(mut stream)) = handshaken else {
         settings.counts.handshake_failed();
         tracing::debug!(%client, "a TLS handshake failed");
         return;
     };
+    if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
+        // The handshake was all (RFC 8737, section 3); how the other side takes its end is its own affair.
+        let _ = timeout(settings.header_timeout, stream.shutdown()).await;
+        return;
+    }
     let session = stream.get_ref().1;
     let sni = session.server_name().map(str::to_ascii_lowercase);
     let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::H2 } else { Protocol::H1 };
     let certificates = house.certificates.candidates(sni.as_deref(), local);
+    let door = door(house, &made, sni.as_deref(), session.peer_certificates());
     let tls = Some(Named { sni, certificates });
-    let connection = Arc::new(Connection { protocol, client, tls, activity: Activity::new() });
+    let connection = Arc::new(Connection { protocol, client, tls, door, activity: Activity::new() });
     let _open = settings.counts.open(protocol);
     match protocol {
         Protocol::H2 => h2::serve(house.exchanges.clone(), connection, stream, drain).await,
         Protocol::H1 | Protocol::H3 => h1::serve(house.exchanges.clone(), connection, stream, drain).await,
+    }
+}
+
+/// The handshake, unless the client asks for a name we do not have.
+async fn handshake<A>(
+    house: &House<A>,
+    stream: TcpStream,
+    local: Option<IpAddr>,
+    made: &Made,
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut asked = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    if !is_known(&house.certificates, &asked.client_hello(), local) {
+        asked.io.write_all(&UNRECOGNIZED_NAME).await?;
+        return Err(io::Error::other("an unknown name"));
+    }
+    asked.into_stream(made.tcp.clone()).await
+}
+
+fn is_known(certificates: &Certificates, hello: &ClientHello<'_>, local: Option<IpAddr>) -> bool {
+    let is_challenge = hello.alpn().is_some_and(|mut protocols| protocols.any(|name| name == ACME_TLS));
+    is_challenge || !certificates.candidates(hello.server_name(), local).is_empty()
+}
+
+/// The door that a client came through, when its handshake is over.
+pub(crate) fn door<A>(house: &House<A>, made: &Made, sni: Option<&str>, chain: Option<&[CertificateDer<'_>]>) -> Door {
+    match &made.guard {
+        None => Door::Common(house.exchanges.settings.tls.guards.clone()),
+        Some(guard) => Door::Guarded(guard.admits(sni, chain.unwrap_or_default())),
     }
 }

@@ -3,7 +3,11 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::counts::Counts;
+use crate::guard::Guards;
+use crate::tls::tickets::Tickets;
 
 /// What a listener allows.
 #[derive(Clone, Debug)]
@@ -30,6 +34,11 @@ pub struct Settings {
     pub alt_svc: bool,
     /// What the plain listeners do.
     pub plain: Plain,
+    /// Balancers whose TCP connections begin with a header of the PROXY protocol (version 1 or 2), which names their
+    /// client. Connections from elsewhere are their own.
+    pub proxy_peers: Vec<IpNet>,
+    /// What TLS does.
+    pub tls: TlsSettings,
     /// Where connections and panics are counted.
     pub counts: Arc<Counts>,
 }
@@ -41,6 +50,39 @@ pub enum Plain {
     Redirect,
     /// Answers, as if TLS was ended before it.
     Serve,
+}
+
+/// What TLS does, on all listeners that have it.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// Whether TLS 1.2 is spoken over TCP, beside 1.3. Guarded ports and QUIC never do.
+    pub tls_1_2: bool,
+    /// How clients come back.
+    pub resumption: Resumption,
+    /// The keys of session tickets.
+    pub tickets: Arc<Tickets>,
+    /// The hosts that ask their clients for a certificate.
+    pub guards: Arc<Guards>,
+}
+
+/// How clients come back without a whole handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// Over HTTP/3 by sessions that are kept here, with early data; over TCP by tickets, without.
+    EarlyData,
+    /// By tickets, without early data.
+    Tickets,
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self {
+            tls_1_2: false,
+            resumption: Resumption::Tickets,
+            tickets: Tickets::of_process(),
+            guards: Guards::none(),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -57,6 +99,8 @@ impl Default for Settings {
             drain: Duration::from_secs(30),
             alt_svc: true,
             plain: Plain::Redirect,
+            proxy_peers: Vec::new(),
+            tls: TlsSettings::default(),
             counts: Arc::default(),
         }
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use eyot_front::{Addresses, Certificates, Settings, Sockets};
+use eyot_front::{Addresses, Certificates, Files, Settings, Sockets};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::acme::Acme;
 use crate::admin::{self, Listener, Status};
 use crate::audit::Audit;
 use crate::blobs::files::FileBlobs;
@@ -110,13 +111,18 @@ pub(crate) async fn run_within(
         })
     });
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
-    let certificates = Certificates::load(&[(secret_path(&config.tls_chain), secret_path(&config.tls_key))])?;
+    let (chain, key) = (secret_path(&config.tls_chain), secret_path(&config.tls_key));
+    let certificates = Certificates::load(&[Files { chain, key, ocsp: None }])?;
     let catalog = Arc::new(open(&config).await?);
     let audit_path = config.state.join("audit.jsonl");
     let audit = Audit::open(&audit_path).map_err(|error| file("the audit", audit_path, &error.to_string()))?;
     let (fleet, metrics) = (Fleet::default(), Arc::new(Metrics::new()));
     let (end, ending) = watch::channel(false);
-    let wire = Wire::new(Arc::clone(&catalog), audit, fleet.clone(), Arc::clone(&metrics), ending, bounds.wire);
+    let acme = Acme::default();
+    acme.reload(&catalog.heads).await.map_err(Error::State)?;
+    let metrics_of_wire = Arc::clone(&metrics);
+    let wire =
+        Wire::new(Arc::clone(&catalog), audit, fleet.clone(), acme.clone(), metrics_of_wire, ending, bounds.wire);
     let health = Arc::new(Health { catalog: Arc::clone(&catalog), fleet: fleet.clone(), metrics, certificates });
     let bound =
         Bound { wire: sockets.tls_addresses(), admin: listeners.iter().filter_map(Listener::address).collect() };
@@ -125,7 +131,7 @@ pub(crate) async fn run_within(
         let health = Arc::clone(&health);
         tasks.spawn(async move { match admin::serve(listener, health).await {} });
     }
-    tasks.spawn(follow(Arc::clone(&catalog)));
+    tasks.spawn(follow(Arc::clone(&catalog), acme));
     tasks.spawn(keep(Arc::clone(&catalog), fleet, Arc::clone(&health)));
     tracing::info!(wire = ?bound.wire, admin = ?bound.admin, seq = catalog.view().seq(), "the origin listens");
     ready(bound);
@@ -164,9 +170,12 @@ fn root(path: &std::path::Path) -> Result<Bytes, Error> {
 }
 
 /// Takes in what other origins committed.
-async fn follow(catalog: Arc<Kept>) {
+async fn follow(catalog: Arc<Kept>, acme: Acme) {
     let mut swaps = catalog.heads.watch();
     while swaps.changed().await.is_ok() {
+        if let Err(denied) = acme.reload(&catalog.heads).await {
+            tracing::warn!(cause = %denied, "challenges that other origins took are not told");
+        }
         if let Err(denied) = catalog.reload().await {
             tracing::error!(cause = %denied, "the newest state is not taken in; the last one is served");
             tokio::time::sleep(Duration::from_millis(AGAIN_MS)).await;
@@ -257,8 +266,8 @@ mod tests {
         let house = House::new();
         let config = house.config();
         let catalog = Arc::new(open(&config).await.unwrap_or_else(|error| panic!("{error}")));
-        let files = [(secret_path(&config.tls_chain), secret_path(&config.tls_key))];
-        let certificates = Certificates::load(&files).expect("a certificate");
+        let (chain, key) = (secret_path(&config.tls_chain), secret_path(&config.tls_key));
+        let certificates = Certificates::load(&[Files { chain, key, ocsp: None }]).expect("a certificate");
         let (fleet, metrics) = (Fleet::default(), Arc::new(Metrics::new()));
         let health =
             Health { catalog: Arc::clone(&catalog), fleet: fleet.clone(), metrics, certificates: certificates.clone() };

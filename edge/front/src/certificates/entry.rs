@@ -1,8 +1,6 @@
 //! One certificate with its key, and the names it is good for.
 
 use core::net::IpAddr;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,43 +14,88 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use super::Files;
+use super::staple::Staple;
 use crate::error::Error;
-
-/// What a chain or key file may measure, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+use crate::file::read;
 
 /// One certificate with its key.
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// The chain and the key, as TLS wants them.
     pub(crate) key: Arc<CertifiedKey>,
+    /// The same with a staple, and that.
+    stapled: Option<(Arc<CertifiedKey>, Staple)>,
+    /// What it says of itself.
+    pub(crate) facts: Facts,
+}
+
+/// What a certificate says of itself.
+#[derive(Debug)]
+pub(crate) struct Facts {
     /// The DNS names, in lower case; `*.` at the start stands for one label.
     pub(crate) names: Vec<String>,
     /// The addresses.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Who signed it.
+    pub(crate) issuer: String,
+    /// Its serial number, the contents of its INTEGER.
+    serial: Vec<u8>,
+    /// When it begins.
+    pub(crate) begins: SystemTime,
     /// When it ends.
     pub(crate) expires: SystemTime,
 }
 
 impl Entry {
-    /// Reads one pair of PEM files.
-    pub(crate) fn read(chain_file: &Path, key_file: &Path) -> Result<Self, Error> {
+    /// Reads a pair of PEM files, and the staple beside them. One that is of no use is left out: a certificate without
+    /// it still serves.
+    pub(crate) fn read(files: &Files) -> Result<Self, Error> {
         let wrong = |file: &Path, reason: String| Error::Certificate { file: file.to_owned(), reason };
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(chain_file)?)
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(&files.chain)?)
             .collect::<Result<_, _>>()
-            .map_err(|error| wrong(chain_file, error.to_string()))?;
-        let key = PrivateKeyDer::from_pem_slice(&read(key_file)?)
-            .map_err(|_| wrong(key_file, "holds no private key in PEM".to_owned()))?;
-        let Some(leaf) = chain.first() else { return Err(wrong(chain_file, "holds no certificate".to_owned())) };
-        let (names, addresses, expires) = describe(leaf).map_err(|reason| wrong(chain_file, reason))?;
+            .map_err(|error| wrong(&files.chain, error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+            .map_err(|_| wrong(&files.key, "holds no private key in PEM".to_owned()))?;
+        let Some(leaf) = chain.first() else { return Err(wrong(&files.chain, "holds no certificate".to_owned())) };
+        let facts = describe(leaf).map_err(|reason| wrong(&files.chain, reason))?;
         let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
-            .map_err(|error| wrong(key_file, error.to_string()))?;
-        Ok(Self { key: Arc::new(key), names, addresses, expires })
+            .map_err(|error| wrong(&files.key, error.to_string()))?;
+        let staple = files.ocsp.as_deref().and_then(|file| staple(file, &facts));
+        let stapled = staple.map(|staple| {
+            let key = CertifiedKey { ocsp: Some(staple.response.clone()), ..key.clone() };
+            (Arc::new(key), staple)
+        });
+        Ok(Self { key: Arc::new(key), stapled, facts })
+    }
+
+    /// The chain and the key for a handshake at this time: with the staple, as long as that is good.
+    pub(crate) fn key_at(&self, now: SystemTime) -> Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((key, staple)) if staple.is_fresh(now) => key.clone(),
+            _ => self.key.clone(),
+        }
+    }
+
+    /// Until when its staple is good.
+    pub(crate) fn stapled_until(&self) -> Option<SystemTime> {
+        self.stapled.as_ref().map(|(_, staple)| staple.until)
     }
 
     /// Its first name, for people.
     pub(crate) fn name(&self) -> String {
-        self.names.first().cloned().or_else(|| self.addresses.first().map(IpAddr::to_string)).unwrap_or_default()
+        let Facts { names, addresses, .. } = &self.facts;
+        names.first().cloned().or_else(|| addresses.first().map(IpAddr::to_string)).unwrap_or_default()
+    }
+
+    /// The algorithm of its key, for people.
+    pub(crate) fn algorithm(&self) -> &'static str {
+        match self.key.key.algorithm() {
+            SignatureAlgorithm::ECDSA => "ECDSA",
+            SignatureAlgorithm::ED25519 => "Ed25519",
+            SignatureAlgorithm::RSA => "RSA",
+            _ => "unknown",
+        }
     }
 
     pub(crate) fn is_rsa(&self) -> bool {
@@ -64,30 +107,25 @@ impl Entry {
     pub(crate) fn covers(&self, host: &str) -> bool {
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         if let Ok(address) = literal.parse::<IpAddr>() {
-            return self.addresses.contains(&address.to_canonical());
+            return self.facts.addresses.contains(&address.to_canonical());
         }
         let matches = |name: &String| match name.strip_prefix("*.") {
             Some(rest) => host.split_once('.').is_some_and(|(label, tail)| !label.is_empty() && tail == rest),
             None => name == host,
         };
-        self.names.iter().any(matches)
+        self.facts.names.iter().any(matches)
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::Read { file: file.to_owned(), source };
-    let mut bytes = Vec::new();
-    // Its length is not asked for: what is no regular file has none, and others grow.
-    let mut within = File::open(file).map_err(failed)?.take(FILE_BYTES_MAX + 1);
-    within.read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Error::Certificate { file: file.to_owned(), reason: "is too large".to_owned() });
-    }
-    Ok(bytes)
+/// The staple in a file, if it may be sent one day.
+fn staple(file: &Path, facts: &Facts) -> Option<Staple> {
+    let staple = read(file).map_err(|error| error.to_string());
+    let staple = staple.and_then(|bytes| Staple::read(&bytes, &facts.serial).map_err(str::to_owned));
+    staple.map_err(|reason| tracing::warn!(file = %file.display(), reason, "an OCSP response is left out")).ok()
 }
 
-/// The names, addresses and end of a certificate.
-fn describe(leaf: &[u8]) -> Result<(Vec<String>, Vec<IpAddr>, SystemTime), String> {
+/// What stands in a certificate.
+fn describe(leaf: &[u8]) -> Result<Facts, String> {
     let unreadable = |error: x509_cert::der::Error| format!("is no X.509 certificate: {error}");
     let certificate = x509_cert::Certificate::from_der(leaf).map_err(unreadable)?.tbs_certificate;
     let alternatives = certificate.get::<SubjectAltName>().map_err(unreadable)?;
@@ -102,7 +140,14 @@ fn describe(leaf: &[u8]) -> Result<(Vec<String>, Vec<IpAddr>, SystemTime), Strin
     if names.is_empty() && addresses.is_empty() {
         return Err("has no subject alternative names".to_owned());
     }
-    Ok((names, addresses, certificate.validity.not_after.to_system_time()))
+    Ok(Facts {
+        names,
+        addresses,
+        issuer: certificate.issuer.to_string(),
+        serial: certificate.serial_number.as_bytes().to_vec(),
+        begins: certificate.validity.not_before.to_system_time(),
+        expires: certificate.validity.not_after.to_system_time(),
+    })
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

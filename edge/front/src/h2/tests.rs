@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::Instant;
 
 use super::*;
-use crate::connection::Activity;
+use crate::connection::{Activity, Door};
 use crate::drain::drain;
 use crate::settings::{Plain, Settings};
 
@@ -51,9 +51,10 @@ async fn a_client_that_does_not_answer_a_ping_is_gone_and_one_that_does_may_wait
     let settings = Settings { plain: Plain::Serve, ..Settings::default() };
     for (answers, stays) in [(false, PING_EVERY + PING_TIMEOUT), (true, PING_EVERY * 30)] {
         let exchanges =
-            Exchanges { answer: Arc::new(Never), settings: settings.clone(), alt_svc: None, https_port: 443 };
+            Exchanges { answer: Arc::new(Never), settings: settings.clone(), challenges: Arc::default(), alt_svc: None, https_port: 443 };
         let client = SocketAddr::from(([192, 0, 2, 1], 50_000));
-        let connection = Connection { protocol: Protocol::H2, client, tls: None, activity: Activity::new() };
+        let door = Door::Common(settings.tls.guards.clone());
+        let connection = Connection { protocol: Protocol::H2, client, tls: None, door, activity: Activity::new() };
         let (_phase, drain) = drain();
         let (ours, mut theirs) = duplex(1 << 16);
         let served = tokio::spawn(serve(Arc::new(exchanges), Arc::new(connection), ours, drain));

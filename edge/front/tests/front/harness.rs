@@ -4,13 +4,12 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use eyot_front::{Addresses, Certificates, Error, Settings, Sockets};
+use eyot_front::{Addresses, Certificates, Error, Files, Settings, Sockets};
 use eyot_plan::arrival::{Answer, Arrival, Protocol};
 use eyot_plan::body::{self, Body};
 use http::{Request, Response};
@@ -74,12 +73,18 @@ impl Front {
         F: Fn(Arrival) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
+        Self::on(listening(1), settings, handler)
+    }
+
+    /// Starts listening on bound sockets; the first is where clients go.
+    pub(crate) fn on<F, R>(sockets: Sockets, settings: Settings, handler: F) -> Self
+    where
+        F: Fn(Arrival) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
         let folder = TempDir::new().expect("a folder");
         let files = [certify(&folder, "a", &["a.net", "*.a.net", "127.0.0.1"]), certify(&folder, "b", &["b.net"])];
         let certificates = Certificates::load(&files).expect("good files");
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let addresses = Addresses { https: vec![any], http: vec![any], udp_sockets: 1, generations: 1 };
-        let sockets = Sockets::bind(&addresses).expect("loopback");
         let (tls, plain) = (sockets.tls_addresses()[0], sockets.plain_addresses()[0]);
         let arrivals = Arc::default();
         let answer =
@@ -115,8 +120,12 @@ impl Front {
 
     /// A TLS connection to `name`, for raw bytes.
     pub(crate) async fn raw(&self, name: &str, protocol: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        self.raw_with(self.trust(&[protocol]), name).await
+    }
+
+    async fn raw_with(&self, config: rustls::ClientConfig, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
-        TlsConnector::from(Arc::new(self.trust(&[protocol]))).connect(name, tcp(self.tls).await?).await
+        TlsConnector::from(Arc::new(config)).connect(name, tcp(self.tls).await?).await
     }
 
     /// A QUIC connection to `a.net`, for raw bytes on its streams.
@@ -134,16 +143,31 @@ impl Front {
 
     /// A client that speaks `protocol` to `name`.
     pub(crate) async fn client_of(&self, protocol: Protocol, name: &str) -> Result<Client, BoxError> {
+        self.client_with(protocol, name, self.trust(&[])).await
+    }
+
+    /// The same with a TLS of its own.
+    pub(crate) async fn client_with(
+        &self,
+        protocol: Protocol,
+        name: &str,
+        mut config: rustls::ClientConfig,
+    ) -> Result<Client, BoxError> {
+        config.alpn_protocols = vec![match protocol {
+            Protocol::H1 => b"http/1.1".to_vec(),
+            Protocol::H2 => b"h2".to_vec(),
+            Protocol::H3 => b"h3".to_vec(),
+        }];
         match protocol {
             Protocol::H1 => {
-                let stream = self.raw(name, "http/1.1").await?;
+                let stream = self.raw_with(config, name).await?;
                 let socket = Socket::from(stream.get_ref().0.as_fd().try_clone_to_owned()?);
                 let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
                 tokio::spawn(connection);
                 Ok(Client::H1(sender, socket))
             }
             Protocol::H2 => {
-                let stream = self.raw(name, "h2").await?;
+                let stream = self.raw_with(config, name).await?;
                 let socket = Socket::from(stream.get_ref().0.as_fd().try_clone_to_owned()?);
                 let http = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
                 let (sender, connection) = http.await?;
@@ -151,8 +175,7 @@ impl Front {
                 Ok(Client::H2(sender, socket))
             }
             Protocol::H3 => {
-                let config = Arc::new(self.trust(&["h3"]));
-                Ok(Client::H3(eyot_h3::client::connect(config, self.tls, name).await?))
+                Ok(Client::H3(eyot_h3::client::connect(Arc::new(config), self.tls, name).await?))
             }
         }
     }
@@ -175,14 +198,21 @@ pub(crate) async fn tcp(address: SocketAddr) -> std::io::Result<TcpStream> {
     TcpStream::connect(address).await
 }
 
-fn certify(folder: &TempDir, file: &str, names: &[&str]) -> (PathBuf, PathBuf) {
+/// Sockets on loopback: so many with TLS, and one without.
+pub(crate) fn listening(https: usize) -> Sockets {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let addresses = Addresses { https: vec![any; https], http: vec![any], udp_sockets: 1, generations: 1 };
+    Sockets::bind(&addresses).expect("loopback")
+}
+
+fn certify(folder: &TempDir, file: &str, names: &[&str]) -> Files {
     let key = KeyPair::generate().expect("a key");
     let names: Vec<_> = names.iter().map(ToString::to_string).collect();
     let certificate = CertificateParams::new(names).expect("names").self_signed(&key).expect("a certificate");
     let (chain_file, key_file) = (folder.path().join(format!("{file}.pem")), folder.path().join(format!("{file}.key")));
     std::fs::write(&chain_file, certificate.pem()).expect("a file");
     std::fs::write(&key_file, key.serialize_pem()).expect("a file");
-    (chain_file, key_file)
+    Files { chain: chain_file, key: key_file, ocsp: None }
 }
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;

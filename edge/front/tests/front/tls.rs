@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use eyot_front::{Settings, TlsSettings};
 use eyot_plan::arrival::Protocol;
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
@@ -44,26 +45,52 @@ async fn a_reload_reaches_new_connections_of_all_protocols() {
 }
 
 #[tokio::test]
-async fn tls_1_2_and_1_3_are_spoken_and_no_protocol_means_http_1() {
-    let front = Front::answering(|_| async { text("served") });
-    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+async fn tls_1_2_is_spoken_over_tcp_by_choice_only_and_no_protocol_means_http_1() {
+    for (tls_1_2, version, spoken) in [
+        (false, &rustls::version::TLS12, false),
+        (false, &rustls::version::TLS13, true),
+        (true, &rustls::version::TLS12, true),
+        (true, &rustls::version::TLS13, true),
+    ] {
+        let settings = Settings { tls: TlsSettings { tls_1_2, ..TlsSettings::default() }, ..Settings::default() };
+        let front = Front::with(settings, |_| async { text("served") });
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates([front.certificate("a")]);
         let config = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]);
         let config = config.expect("a version").with_root_certificates(roots).with_no_client_auth();
         let name = ServerName::try_from("a.net").expect("a name");
-        let stream = TlsConnector::from(Arc::new(config))
-            .connect(name, tcp(front.tls).await.expect("a listener"))
-            .await
-            .expect("TLS");
-        assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
-        let io = hyper_util::rt::TokioIo::new(stream);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP/1");
-        let connection = tokio::spawn(connection);
-        let request = http::Request::get("/").header("host", "a.net").body(crate::harness::nothing()).expect("one");
-        assert_eq!(sender.send_request(request).await.expect("a response").status(), 200);
-        connection.abort();
+        let stream = tcp(front.tls).await.expect("a listener");
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        assert_eq!(stream.is_ok(), spoken, "{tls_1_2} {version:?}: {:?}", stream.err());
+        if let Ok(stream) = stream {
+            assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
+            let io = hyper_util::rt::TokioIo::new(stream);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP/1");
+            let connection = tokio::spawn(connection);
+            let request = http::Request::get("/").header("host", "a.net").body(crate::harness::nothing()).expect("one");
+            assert_eq!(sender.send_request(request).await.expect("a response").status(), 200);
+            connection.abort();
+        }
+        front.ended().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_an_unknown_name_is_told_so_over_tcp_and_quic() {
+    let front = Front::answering(|_| async { text("served") });
+    let refused = front.raw("c.net", "h2").await.expect_err("an unknown name");
+    let told = refused.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    let alert = rustls::AlertDescription::UnrecognisedName;
+    assert_eq!(told, Some(&rustls::Error::AlertReceived(alert)));
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(front.trust(&["h3"])).expect("TLS 1.3");
+    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
+    let connecting = endpoint.connect_with(quinn::ClientConfig::new(Arc::new(tls)), front.tls, "c.net");
+    match connecting.expect("a name").await.expect_err("an unknown name") {
+        quinn::ConnectionError::ConnectionClosed(close) => {
+            assert_eq!(close.error_code, quinn::TransportErrorCode::crypto(alert.into()));
+        }
+        other => panic!("{other}"),
     }
     front.ended().await;
 }
