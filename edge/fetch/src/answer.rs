@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eyot_plan::fault::{Code, Fault};
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::connection::Lease;
 use crate::exchange::fault_of;
 use crate::head::within_bounds;
+use crate::incoming::Incoming;
 use crate::key::Key;
 use crate::pool::Pool;
 use crate::upload::{CutOnDrop, Standing};
@@ -50,7 +50,7 @@ impl Answer {
 
     /// Gives the connection back as soon as the body is over: a reader that knows its length never asks for its end.
     fn settle(&mut self) {
-        if self.incoming.as_ref().is_some_and(Incoming::is_end_stream) {
+        if self.incoming.as_ref().is_some_and(http_body::Body::is_end_stream) {
             self.end_well();
         }
     }
@@ -132,10 +132,10 @@ impl http_body::Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        self.incoming.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 pub use crate::key::{Destination, Scheme};
 use crate::resolve::Names;
 pub use crate::stream::Stream;
+pub use crate::tls::Offer;
 use crate::tls::Tls;
 use crate::{Error, Resolver};
 
@@ -53,13 +54,13 @@ impl Out {
     }
 }
 
-/// Connects to a destination, as an app may, with TLS where the scheme says so. The caller bounds the whole by
+/// Connects to a destination, as an app may, with TLS where the scheme says so, offering these versions of HTTP. The caller bounds the whole by
 /// `connect_ms`; one address gets its share of it.
 ///
 /// # Errors
 /// `egress_denied` if no address of the name may be reached, `upstream_unreachable` if there is none or none answers,
 /// `upstream_tls` if TLS fails.
-pub async fn dial(out: &Out, way: &Way, to: &Destination) -> Result<Stream, Fault> {
+pub async fn dial(out: &Out, way: &Way, to: &Destination, offer: Offer) -> Result<Stream, Fault> {
     let found = out.names.addresses(&to.host).await.map_err(|cause| unreachable(to, cause))?;
     let own = out.own();
     let judged = judged(&found, way, to, &own)?;
@@ -70,7 +71,7 @@ pub async fn dial(out: &Out, way: &Way, to: &Destination) -> Result<Stream, Faul
     tcp.set_nodelay(true).map_err(|error| unreachable(to, error))?;
     match to.scheme {
         Scheme::Http => Ok(Stream::Plain(tcp)),
-        Scheme::Https => secure(out, way, to, tcp).await,
+        Scheme::Https => secure(out, way, to, offer, tcp).await,
     }
 }
 
@@ -123,9 +124,9 @@ fn is_ourselves(tcp: &TcpStream, own: &[SocketAddr]) -> bool {
     local == peer || (here && own.iter().any(listens))
 }
 
-async fn secure(out: &Out, way: &Way, to: &Destination, tcp: TcpStream) -> Result<Stream, Fault> {
+async fn secure(out: &Out, way: &Way, to: &Destination, offer: Offer, tcp: TcpStream) -> Result<Stream, Fault> {
     let failed = |cause: String| Fault::new(Code::UpstreamTls).because(cause);
-    let config = out.tls.configuration(way).map_err(failed)?;
+    let config = out.tls.configuration(way, offer).map_err(failed)?;
     let name = way.tls.as_ref().and_then(|tls| tls.name.as_deref()).unwrap_or(&to.host);
     let name = name.strip_suffix('.').unwrap_or(name).to_owned();
     let name = ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! The heads of messages: a request's as each version wants it, and what a response's must not be.
 
+use eyot_plan::arrival::Interim;
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::forward;
@@ -7,8 +8,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TE, TR
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
 
+use crate::incoming::Incoming;
 use crate::key::Destination;
 use crate::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 
@@ -36,7 +37,7 @@ pub(crate) fn outgoing(request: Request<Body>) -> Result<(Parts, Body, Option<u6
 }
 
 /// The one declared length.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
+pub(crate) fn length(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
     let mut length = None;
     for value in headers.get_all(CONTENT_LENGTH) {
         let text = value.to_str().unwrap_or_default();
@@ -106,6 +107,18 @@ pub(crate) fn incoming(response: &mut Response<Incoming>) -> Result<(), Fault> {
     *response.version_mut() = Version::HTTP_11;
     *response.extensions_mut() = http::Extensions::new();
     Ok(())
+}
+
+/// Passes an interim response on, without what is for one connection; one over its bounds is dropped. 100 is never passed:
+/// it answers our own hop (RFC 9110, section 15.2.1).
+pub(crate) fn interim(mut head: Response<()>, to: &Interim) {
+    if within_bounds(head.headers()).is_ok() {
+        forward::strip_hop_by_hop(head.headers_mut());
+        // It has no body, whatever it declares (RFC 9110, section 8.6).
+        head.headers_mut().remove(CONTENT_LENGTH);
+        *head.extensions_mut() = http::Extensions::new();
+        to.send(head);
+    }
 }
 
 /// Whether a head or trailers are within their bounds.

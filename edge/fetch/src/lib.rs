@@ -8,19 +8,24 @@ mod answer;
 mod connection;
 pub mod dial;
 mod exchange;
+mod gate;
 mod head;
+mod http2;
+mod incoming;
 mod key;
 mod pool;
 mod resolve;
 mod room;
 mod stream;
 mod tls;
+mod tunnel;
 mod upload;
 
 use core::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eyot_plan::arrival::{Connect, Interim};
 use eyot_plan::body::Body;
 use eyot_plan::fault::Fault;
 use eyot_plan::way::Way;
@@ -129,7 +134,37 @@ impl Fetch {
     /// `allowance_spent`, `overloaded` (no connection is left), or the fault of the request's own body. The response's
     /// body ends in the same.
     pub async fn send(&self, way: &Way, request: Request<Body>) -> Result<Response<Body>, Fault> {
-        exchange::run(self, way, request).await
+        self.send_informed(way, request, &Interim::none()).await
+    }
+
+    /// The same; interim responses (102, 103) go to `interim`, without what is for one connection.
+    ///
+    /// # Errors
+    /// As [`Fetch::send`].
+    pub async fn send_informed(
+        &self,
+        way: &Way,
+        request: Request<Body>,
+        interim: &Interim,
+    ) -> Result<Response<Body>, Fault> {
+        exchange::run(self, way, request, interim).await
+    }
+
+    /// Opens a tunnel as [`Connect`] describes it: over HTTP/2 where the server takes extended CONNECT (RFC 8441), else
+    /// over HTTP/1.1. The request's body goes up once it is open. 200 says that it is, and its body is what comes down;
+    /// any other response is the server's refusal. An open tunnel has no time in all, and ends when `tunnel_idle_ms`
+    /// pass without a byte either way. Its connection carries nothing else (HTTP/1.1), and is never used again.
+    ///
+    /// # Errors
+    /// As [`Fetch::send`]; `upstream_bad_response` for a success that opens nothing.
+    pub async fn tunnel(
+        &self,
+        way: &Way,
+        request: Request<Body>,
+        connect: Connect,
+        interim: &Interim,
+    ) -> Result<Response<Body>, Fault> {
+        tunnel::open(self, way, request, connect, interim).await
     }
 
     /// Takes these as the node's own addresses, in place of those it was made with: see [`Options::own`]. Connections that

@@ -8,7 +8,8 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::connection::{H1, H2, Lease};
+use crate::connection::{H1, Lease};
+use crate::http2::H2;
 use crate::key::Key;
 
 /// HTTP/2 connections kept for one key at most.
@@ -51,6 +52,16 @@ pub(crate) enum Kept {
     Nothing,
 }
 
+/// What the pool has for a tunnel.
+pub(crate) enum KeptForTunnel {
+    /// A stream of a connection that takes tunnels.
+    Lease(Lease),
+    /// Nothing, as far as is known.
+    Nothing,
+    /// The server speaks HTTP/2 and takes no tunnels over it.
+    Refused,
+}
+
 impl Pool {
     pub(crate) fn new(idle: Duration, per_key_max: usize, all_max: usize, streams_max: usize) -> Self {
         let streams_max = streams_max.clamp(1, Semaphore::MAX_PERMITS);
@@ -78,6 +89,18 @@ impl Pool {
             Some(h2) if shelf.h2.len() >= H2_PER_KEY_MAX => Kept::Full(Arc::clone(h2)),
             _ => Kept::Nothing,
         }
+    }
+
+    /// A connection for a tunnel.
+    pub(crate) fn take_for_tunnel(&self, key: &Key) -> KeptForTunnel {
+        let mut shelves = self.shelves();
+        let Some(shelf) = shelves.by_key.get_mut(key) else { return KeptForTunnel::Nothing };
+        shelf.h2.retain(|h2| !h2.is_closed());
+        if let Some(lease) = shelf.h2.iter().filter(|h2| h2.takes_tunnels()).find_map(H2::lease) {
+            return KeptForTunnel::Lease(lease);
+        }
+        let refuses = |h2: &Arc<H2>| h2.is_settled() && !h2.takes_tunnels();
+        if shelf.h2.iter().any(refuses) { KeptForTunnel::Refused } else { KeptForTunnel::Nothing }
     }
 
     /// Takes back what a lease held, once its response is over.

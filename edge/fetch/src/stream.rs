@@ -105,7 +105,8 @@ impl HeadCount {
         self.read_bytes.load(Ordering::Relaxed) == 0
     }
 
-    fn count(&self, read: usize) -> io::Result<()> {
+    /// So many more were read.
+    pub(crate) fn count(&self, read: usize) -> io::Result<()> {
         let read = u64::try_from(read).unwrap_or(u64::MAX);
         let sum = self.read_bytes.fetch_add(read, Ordering::Relaxed).saturating_add(read);
         let max = self.bytes_max.load(Ordering::Relaxed);
@@ -116,21 +117,63 @@ impl HeadCount {
     }
 }
 
-/// A stream whose reads are counted.
-pub(crate) struct Counted {
-    pub(crate) inner: Stream,
-    pub(crate) count: Arc<HeadCount>,
+/// What an HTTP/2 connection has read: how much, and whether the first frame, the settings (RFC 9113, section 3.4), is
+/// whole.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    bytes: AtomicU64,
+    /// 0: its length is not known yet.
+    first_bytes: AtomicU64,
 }
 
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        Poll::Ready(self.count.count(buf.filled().len() - before))
+impl Heard {
+    /// Bytes read so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the first frame is whole.
+    pub(crate) fn has_first_frame(&self) -> bool {
+        let first = self.first_bytes.load(Ordering::Relaxed);
+        first != 0 && self.bytes() >= first
     }
 }
 
-impl AsyncWrite for Counted {
+/// The length in a frame's header, and the header (RFC 9113, section 4.1), in bytes.
+const LENGTH_BYTES: usize = 3;
+const HEADER_BYTES: u64 = 9;
+
+/// A look at all that is read on a connection of HTTP/2.
+pub(crate) fn listen(heard: Arc<Heard>) -> impl FnMut(&[u8]) -> io::Result<()> + Send {
+    let mut length = Vec::with_capacity(LENGTH_BYTES);
+    move |read: &[u8]| {
+        if length.len() < LENGTH_BYTES {
+            length.extend_from_slice(&read[..read.len().min(LENGTH_BYTES - length.len())]);
+            if let [high, middle, low] = length[..] {
+                let payload = u64::from(u32::from_be_bytes([0, high, middle, low]));
+                heard.first_bytes.store(HEADER_BYTES + payload, Ordering::Relaxed);
+            }
+        }
+        heard.bytes.fetch_add(u64::try_from(read.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// A stream whose reads are looked at; what the look refuses ends it.
+pub(crate) struct Looked<F> {
+    pub(crate) inner: Stream,
+    pub(crate) look: F,
+}
+
+impl<F: FnMut(&[u8]) -> io::Result<()> + Unpin> AsyncRead for Looked<F> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        Poll::Ready((self.look)(&buf.filled()[before..]))
+    }
+}
+
+impl<F: Unpin> AsyncWrite for Looked<F> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }

@@ -16,10 +16,22 @@ const KEPT_MAX: usize = 512;
 /// Sessions remembered for each at most.
 const SESSIONS_MAX: usize = 32;
 
+/// Which versions of HTTP are offered to a server (ALPN).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Offer {
+    /// HTTP/2, else HTTP/1.1.
+    All,
+    /// HTTP/1.1 alone: for a tunnel that the server does not take over HTTP/2.
+    Http1,
+}
+
+/// Whom a connection trusts, and what it offers.
+type Trust = ([u8; 32], Offer);
+
 /// The configurations by app and authorities: sessions of one app are none of another's.
 pub(crate) struct Tls {
     public: Arc<RootCertStore>,
-    kept: Mutex<HashMap<[u8; 32], Arc<ClientConfig>>>,
+    kept: Mutex<HashMap<Trust, Arc<ClientConfig>>>,
 }
 
 impl Tls {
@@ -30,13 +42,13 @@ impl Tls {
             add(&mut public, ca).map_err(Error::Authorities)?;
         }
         let this = Self { public: Arc::new(public), kept: Mutex::default() };
-        configure(Arc::clone(&this.public)).map_err(Error::Tls)?;
+        configure(Arc::clone(&this.public), Offer::All).map_err(Error::Tls)?;
         Ok(this)
     }
 
     /// The configuration of a way: its own authorities instead of the public ones, if it names some.
-    pub(crate) fn configuration(&self, way: &Way) -> Result<Arc<ClientConfig>, String> {
-        let key = way.trust();
+    pub(crate) fn configuration(&self, way: &Way, offer: Offer) -> Result<Arc<ClientConfig>, String> {
+        let key = (way.trust(), offer);
         if let Some(kept) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Arc::clone(kept));
         }
@@ -48,7 +60,7 @@ impl Tls {
                 Arc::new(roots)
             }
         };
-        let made = Arc::new(configure(roots).map_err(|error| error.to_string())?);
+        let made = Arc::new(configure(roots, offer).map_err(|error| error.to_string())?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT_MAX {
             kept.clear();
@@ -67,11 +79,15 @@ fn add(roots: &mut RootCertStore, pem: &str) -> Result<(), String> {
     if roots.len() == before { Err("there is none in it".to_owned()) } else { Ok(()) }
 }
 
-fn configure(roots: Arc<RootCertStore>) -> Result<ClientConfig, rustls::Error> {
+fn configure(roots: Arc<RootCertStore>, offer: Offer) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let versions: &[&str] = match offer {
+        Offer::All => &["h2", "http/1.1"],
+        Offer::Http1 => &["http/1.1"],
+    };
+    config.alpn_protocols = versions.iter().map(|version| version.as_bytes().to_vec()).collect();
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
     Ok(config)
 }
@@ -90,17 +106,17 @@ mod tests {
     #[test]
     fn so_many_configurations_are_kept_and_those_that_no_longer_fit_are_made_anew() {
         let tls = Tls::new(None).expect("the defaults");
-        let first = tls.configuration(&way(0)).expect("a configuration");
+        let first = tls.configuration(&way(0), Offer::All).expect("a configuration");
         for app in 0..KEPT_MAX {
-            tls.configuration(&way(app)).expect("a configuration");
+            tls.configuration(&way(app), Offer::All).expect("a configuration");
         }
-        let again = tls.configuration(&way(0)).expect("a configuration");
+        let again = tls.configuration(&way(0), Offer::All).expect("a configuration");
         assert!(Arc::ptr_eq(&first, &again), "all of them fit");
         for app in KEPT_MAX..KEPT_MAX * 2 + 1 {
-            tls.configuration(&way(app)).expect("a configuration");
+            tls.configuration(&way(app), Offer::All).expect("a configuration");
             assert!(tls.kept.lock().expect("no panic").len() <= KEPT_MAX);
         }
-        let again = tls.configuration(&way(0)).expect("a configuration");
+        let again = tls.configuration(&way(0), Offer::All).expect("a configuration");
         assert!(!Arc::ptr_eq(&first, &again), "it made room");
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 pub(crate) struct Upload {
     state: Mutex<State>,
     ended: Notify,
+    was_cut: Notify,
 }
 
 #[derive(Debug)]
@@ -72,9 +73,15 @@ impl Upload {
         state.cut = true;
         let waker = state.waker.take();
         drop(state);
+        self.was_cut.notify_one();
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Resolves once when the body is cut: who carries it up may be waiting for room instead of for the body.
+    pub(crate) async fn was_cut(&self) {
+        self.was_cut.notified().await;
     }
 }
 
@@ -103,8 +110,13 @@ impl UploadBody {
         let ended = http_body::Body::is_end_stream(&body);
         let state =
             State { cut: false, ended, fault: None, moved_at: Instant::now(), source_is_slow: false, waker: None };
-        let upload = Arc::new(Upload { state: Mutex::new(state), ended: Notify::new() });
+        let upload = Arc::new(Upload { state: Mutex::new(state), ended: Notify::new(), was_cut: Notify::new() });
         (Self { body, left: length, upload: Arc::clone(&upload) }, upload)
+    }
+
+    /// What is known of it.
+    pub(crate) fn upload(&self) -> Arc<Upload> {
+        Arc::clone(&self.upload)
     }
 
     /// Counts a frame against the declared length.

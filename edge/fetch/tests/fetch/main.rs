@@ -3,6 +3,8 @@
 mod exchange;
 mod harness;
 mod hostile;
+mod interim;
 mod names;
 mod pooling;
 mod tls;
+mod tunnels;
