@@ -25,6 +25,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A challenge of ACME cannot be answered.
+    #[error("no certificate can be made for the challenge of {name}: {reason}")]
+    Challenge {
+        /// The name that is to be proven.
+        name: String,
+        /// What failed.
+        reason: String,
+    },
     /// There is no certificate at all.
     #[error("there is no certificate to listen for TLS with")]
     NoCertificate,

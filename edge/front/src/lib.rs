@@ -26,7 +26,7 @@ pub mod steer;
 mod tls;
 
 pub use acme::{Challenge, Challenges};
-pub use certificates::{Certificates, Files, Shown};
+pub use certificates::{Certificates, Files, Shown, Source};
 pub use counts::Counts;
 pub use error::Error;
 pub use guard::{ClientAuth, Guards};

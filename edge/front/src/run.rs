@@ -1,6 +1,7 @@
 //! Listening, from bound sockets to the last connection.
 
 use core::future::Future;
+use core::net::SocketAddr;
 use std::sync::Arc;
 
 use eyot_plan::arrival::Answer;
@@ -42,11 +43,12 @@ pub async fn run<A: Answer>(
         Some(lineage) => lineage.clone(),
         None => first().map_err(Error::Socket)?,
     };
-    let tls = Tls::new(certificates.clone(), h3::transport(&settings), &Waiting::default(), &lineage.keys)?;
+    let tls = Tls::new(certificates.clone(), settings.tls.clone(), h3::transport(&settings), &Waiting::default(), &lineage.keys)?;
     let exchanges = Exchanges {
         answer,
+        challenges: certificates.challenges(),
         alt_svc: alt_svc(&sockets, &settings),
-        https_port: sockets.tls_addresses().first().map_or(443, core::net::SocketAddr::port),
+        https_port: common(sockets.tls_addresses(), &settings).unwrap_or(443),
         settings,
     };
     let house = Arc::new(House { exchanges: Arc::new(exchanges), certificates, tls, permits: permits.clone(), drain });
@@ -97,8 +99,13 @@ fn start<A: Answer>(
     Ok((steering, endpoints))
 }
 
+/// The first port that is for all hosts.
+fn common(addresses: Vec<SocketAddr>, settings: &Settings) -> Option<u16> {
+    addresses.into_iter().map(|address| address.port()).find(|port| settings.tls.guards.at(*port).is_none())
+}
+
 /// RFC 7838, section 3; RFC 9114, section 3.1.1.
 fn alt_svc(sockets: &Sockets, settings: &Settings) -> Option<HeaderValue> {
-    let port = sockets.udp_addresses().first().filter(|_| settings.alt_svc)?.port();
+    let port = common(sockets.udp_addresses(), settings).filter(|_| settings.alt_svc)?;
     HeaderValue::try_from(format!("h3=\":{port}\"; ma={ALT_SVC_SECONDS}")).ok()
 }

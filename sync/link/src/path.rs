@@ -48,6 +48,16 @@ pub const AUDIT: &str = "/v1/audit";
 /// The operator's uploads of metadata that was signed offline.
 pub const METADATA: &str = "/v1/metadata";
 
+/// Which node orders certificates.
+pub const ACME_LEASE: &str = "/v1/acme/lease";
+/// Challenges for all nodes.
+pub const ACME_CHALLENGES: &str = "/v1/acme/challenges";
+
+/// The sealed certificate of a DNS name.
+pub fn acme_certificate(name: &str) -> String {
+    format!("{ROOT}/acme/certificates/{name}")
+}
+
 /// The releases of an app.
 pub fn releases(app: &str) -> String {
     format!("{APPS}/{app}/releases")

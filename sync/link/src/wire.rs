@@ -22,6 +22,8 @@ pub const REPORT_BYTES_MAX: usize = 256 << 10;
 pub const METADATA_BYTES_MAX: usize = 4 << 20;
 /// A listing (apps, releases, the fleet, the audit) larger than this is refused, in bytes.
 pub const LISTING_BYTES_MAX: usize = 32 << 20;
+/// What nodes seal for each other is at most this, in bytes, before base64.
+pub const SEALED_BYTES_MAX: usize = 64 << 10;
 /// The body of a publish or of an operator's upload is at most this, in bytes.
 pub const UPLOAD_BYTES_MAX: usize = 16 << 20;
 /// A blob is at most this, in bytes.
@@ -55,8 +57,43 @@ impl<'de> Deserialize<'de> for Base64 {
 pub enum WatchLine {
     /// The stream lives; when its sender wrote this.
     Beat(jiff::Timestamp),
+    /// A challenge of ACME that a node wants all nodes to answer, sealed by it for them.
+    Challenge(Sealed),
     /// The state is now at `seq`.
     Change(Change),
+}
+
+/// What one node says to the others through the origin, which cannot read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sealed {
+    /// The sealed bytes.
+    pub sealed: Base64,
+}
+
+/// `POST /v1/acme/lease`: which one node of the fleet orders certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRequest {
+    /// Whether it is wanted, or given back.
+    pub hold: bool,
+}
+
+/// What that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseAnswer {
+    /// Whether the node that asked has it: for ten minutes from now.
+    pub held: bool,
+}
+
+/// `GET /v1/acme/certificates/{name}`, and with the version that is replaced the body of a PUT.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedCertificate {
+    /// Counted up from 1 with each PUT. In a PUT: the one that was seen; 0: none.
+    pub version: u64,
+    /// The chain and its key, sealed.
+    pub sealed: Base64,
 }
 
 /// A change of the state.
@@ -73,6 +110,7 @@ pub struct Change {
 /// All that a line may hold; what this build does not know is passed over.
 #[derive(Deserialize)]
 struct AnyLine {
+    challenge: Option<serde_json::Value>,
     beat: Option<jiff::Timestamp>,
     seq: Option<u64>,
     #[serde(default)]
@@ -83,10 +121,12 @@ impl WatchLine {
     /// Reads one line, without its end. `None`: a kind of line that this build does not know.
     pub fn decode(line: &[u8]) -> Result<Option<Self>, serde_json::Error> {
         let line: AnyLine = serde_json::from_slice(line)?;
-        Ok(match (line.seq, line.beat) {
-            (Some(seq), _) => Some(Self::Change(Change { seq, inline: line.inline })),
-            (None, Some(beat)) => Some(Self::Beat(beat)),
-            (None, None) => None,
+        Ok(match (line.seq, line.beat, line.challenge) {
+            (Some(seq), ..) => Some(Self::Change(Change { seq, inline: line.inline })),
+            (None, Some(beat), _) => Some(Self::Beat(beat)),
+            // One of another kind is a later version's.
+            (None, None, Some(challenge)) => serde_json::from_value(challenge).ok().map(Self::Challenge),
+            (None, None, None) => None,
         })
     }
 
@@ -94,6 +134,7 @@ impl WatchLine {
     pub fn encode(&self) -> Vec<u8> {
         let value = match self {
             Self::Beat(beat) => serde_json::json!({ "beat": beat }),
+            Self::Challenge(challenge) => serde_json::json!({ "challenge": challenge }),
             Self::Change(change) => serde_json::json!({ "seq": change.seq, "inline": change.inline }),
         };
         let mut line = value.to_string().into_bytes();
@@ -353,6 +394,9 @@ mod tests {
         assert_eq!(WatchLine::decode(&written[..written.len() - 1]).expect("a line"), Some(change));
         let beat = WatchLine::decode(br#"{"beat":"2026-11-22T12:00:00Z"}"#).expect("a line");
         assert!(matches!(beat, Some(WatchLine::Beat(_))));
+        let challenge = WatchLine::Challenge(Sealed { sealed: Base64(b"x".to_vec()) });
+        assert_eq!(challenge.encode(), b"{\"challenge\":{\"sealed\":\"eA==\"}}\n");
+        assert_eq!(WatchLine::decode(br#"{"challenge":{"sealed":"eA=="}}"#).expect("a line"), Some(challenge));
         for later in [r#"{"purges":[{"n":77}]}"#, r#"{"challenge":{}}"#, "{}"] {
             assert_eq!(WatchLine::decode(later.as_bytes()).expect("a line"), None);
         }

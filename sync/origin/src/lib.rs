@@ -5,6 +5,7 @@
 //! itself (`timestamp`, `snapshot`, controls) can delay, pause or go back within what they signed, and nothing more.
 //! It must never hold a publisher's or an offline key.
 
+mod acme;
 mod admin;
 mod audit;
 pub mod blobs;

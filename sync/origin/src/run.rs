@@ -101,7 +101,8 @@ pub(crate) async fn run_within(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     // Sockets first: a bad address fails before anything is opened.
-    let sockets = Sockets::bind(&Addresses { https: config.listen.clone(), http: Vec::new(), udp_sockets: 1, generations: 1 })?;
+    let sockets =
+        Sockets::bind(&Addresses { https: config.listen.clone(), http: Vec::new(), udp_sockets: 1, generations: 1 })?;
     let listeners = config.admin.iter().map(|address| {
         let path = PathBuf::from(format!("{address:?}"));
         Listener::bind(address).map_err(|error| Error::File {

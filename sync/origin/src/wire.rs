@@ -1,6 +1,7 @@
 //! The wire (`docs/formats.md`, section 5): arrivals in, the catalog asked, responses out. Every request is from a
 //! node, by its token, or from a publisher or operator, by a signature; there is nothing for anyone else.
 
+mod acme;
 mod auth;
 mod blob;
 mod body;
@@ -19,6 +20,7 @@ use http::{Method, Response, StatusCode};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use crate::acme::Acme;
 use crate::audit::Audit;
 use crate::blobs::Blobs;
 use crate::catalog::Catalog;
@@ -36,6 +38,7 @@ pub(crate) struct Wire<H, B> {
     pub(crate) audit: Audit,
     pub(crate) fleet: Fleet,
     pub(crate) metrics: Arc<Metrics>,
+    acme: Acme,
     nonces: Nonces,
     limits: Limits,
     uploads: Semaphore,
@@ -56,13 +59,14 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         catalog: Arc<Catalog<H, B>>,
         audit: Audit,
         fleet: Fleet,
+        acme: Acme,
         metrics: Arc<Metrics>,
         ending: tokio::sync::watch::Receiver<bool>,
         limits: Limits,
     ) -> Self {
         let uploads = Semaphore::new(limits.uploads_max);
         let nonces = Nonces::new(Timestamp::now().as_second());
-        Self { catalog, audit, fleet, metrics, nonces, limits, uploads, ending }
+        Self { catalog, audit, fleet, acme, metrics, nonces, limits, uploads, ending }
     }
 
     async fn respond(&self, arrival: Arrival) -> Result<Response<Body>, Denied> {
@@ -96,13 +100,19 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
             ["blobs", digest] if *method == Method::PUT => self.put_blob(asked, body, blob::digest(digest)?).await,
             ["watch"] if get => self.watch(asked),
             ["report"] if post => self.report(asked, body).await,
+            ["acme", "lease"] if post => self.acme_lease(asked, body).await,
+            ["acme", "challenges"] if post => self.acme_challenge(asked, body).await,
+            ["acme", "certificates", name] if get => self.acme_certificate(asked, name).await,
+            ["acme", "certificates", name] if *method == Method::PUT => {
+                self.put_acme_certificate(asked, body, name).await
+            }
             ["apps"] if get => self.apps(asked),
             ["apps", app, "releases"] if get => self.releases(asked, &name(app)?),
             ["apps", app, "releases"] if post => self.publish(asked, body, name(app)?).await,
             ["apps", app, "rollout"] if post => self.rollout(asked, body, name(app)?).await,
             ["fleet"] if get => self.fleet(asked),
             ["audit"] if get => self.audit(asked),
-            ["apps" | "audit" | "blobs" | "fleet" | "metadata" | "report" | "targets" | "watch", ..] => {
+            ["acme" | "apps" | "audit" | "blobs" | "fleet" | "metadata" | "report" | "targets" | "watch", ..] => {
                 Err(Denied::request(
                     StatusCode::METHOD_NOT_ALLOWED,
                     "method_not_allowed",

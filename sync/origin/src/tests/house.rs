@@ -330,6 +330,7 @@ pub(crate) fn release(app: &str, number: u64, previous: &[u64]) -> Release {
         target: Target::Respond(respond),
         on_fault: Default::default(),
         fallback: None,
+        early_data: false,
     };
     Release {
         format: 1,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
-use eyot_link::wire::{BEAT_MS, Base64, Change, WatchLine};
+use eyot_link::wire::{BEAT_MS, Base64, Change, Sealed, WatchLine};
 use eyot_plan::body::Body;
 use eyot_plan::fault::Fault;
 use futures_util::stream;
@@ -22,6 +22,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::auth::{self, Caller};
 use super::{Asked, Wire};
+use crate::acme::{Told, is_fresh};
 use crate::blobs::Blobs;
 use crate::denied::Denied;
 use crate::fleet::Stream;
@@ -48,6 +49,8 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         let watching = Watching {
             node: node.clone(),
             views,
+            challenges: self.acme.challenges(),
+            told: 0,
             ending: self.ending.clone(),
             beat: beat(),
             inline_bytes_max: self.limits.inline_bytes_max,
@@ -79,6 +82,9 @@ fn beat() -> Interval {
 struct Watching {
     node: Name,
     views: watch::Receiver<Arc<View>>,
+    challenges: watch::Receiver<(u64, Arc<Vec<Told>>)>,
+    /// The last challenge that the node was told.
+    told: u64,
     ending: watch::Receiver<bool>,
     beat: Interval,
     inline_bytes_max: usize,
@@ -95,8 +101,12 @@ impl Watching {
     /// The next line; `None`: the end.
     async fn next(&mut self) -> Option<WatchLine> {
         loop {
+            if let Some(challenge) = self.challenge() {
+                return Some(WatchLine::Challenge(challenge));
+            }
             let beat = tokio::select! {
                 _ = self.ending.wait_for(|ending| *ending) => return None,
+                changed = self.challenges.changed() => changed.map(|()| false).ok()?,
                 changed = self.views.changed() => changed.map(|()| false).ok()?,
                 _ = self.beat.tick() => true,
             };
@@ -115,6 +125,15 @@ impl Watching {
                 None => {}
             }
         }
+    }
+
+    /// The next challenge that the node was not told yet.
+    fn challenge(&mut self) -> Option<Sealed> {
+        let now = Timestamp::now();
+        let challenges = Arc::clone(&self.challenges.borrow_and_update().1);
+        let next = challenges.iter().find(|told| told.n > self.told && is_fresh(told, now))?;
+        self.told = next.n;
+        Some(next.line())
     }
 
     /// What the node was not told yet.
@@ -162,10 +181,12 @@ mod tests {
         let (views, mut seen) = watch::channel(Arc::new(view));
         let (end, ending) = watch::channel(false);
         seen.mark_changed();
-        let fleet = crate::fleet::Fleet::default();
+        let (fleet, acme) = (crate::fleet::Fleet::default(), crate::acme::Acme::default());
         let mut watching = Watching {
             node: name("fra-1"),
             views: seen,
+            challenges: acme.challenges(),
+            told: 0,
             ending,
             beat: beat(),
             inline_bytes_max: 0,
