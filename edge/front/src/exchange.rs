@@ -1,12 +1,13 @@
 //! One request and its response, the same for all protocols: checked, made an arrival, answered, and the answer made fit
 //! to be sent. It never fails: a panic of the answer is a fault of this exchange alone.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use eyot_plan::arrival::{Answer, Arrival, Interim, Protocol};
+use eyot_plan::arrival::{Answer, Arrival, Connect, Protocol};
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::request::{self, Way};
@@ -14,12 +15,16 @@ use futures_util::FutureExt as _;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 
 use crate::acme::Challenges;
 use crate::connection::{Connection, InFlight};
-use crate::request_body::incoming;
+use crate::interim::{GoOn, Reach};
+use crate::patience::Patience;
+use crate::request_body::{Awaited, incoming};
 use crate::response_body::ResponseBody;
 use crate::settings::{Plain, Settings};
+use crate::tunnel::{Accepted, Pulse};
 
 /// What all exchanges share.
 pub(crate) struct Exchanges<A> {
@@ -39,15 +44,16 @@ impl<A: Answer> Exchanges<A> {
         &self,
         connection: &Connection,
         request: Request<B>,
+        reach: Reach,
         in_flight: InFlight,
     ) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
     {
-        let method = request.method().clone();
+        let mut asked = Asked { method: request.method().clone(), tunnel: None, is_answered: Arc::default() };
         let answer = async {
-            match self.arrival(connection, request) {
+            match self.arrival(connection, request, reach, &mut asked) {
                 Ok(Step::Answer(arrival)) => self.answer.answer(*arrival).await,
                 Ok(Step::Redirect(to)) => redirect(&to),
                 Ok(Step::Respond(response)) => *response,
@@ -59,12 +65,13 @@ impl<A: Answer> Exchanges<A> {
             tracing::error!(protocol = connection.protocol.label(), "the answer to a request panicked");
             self.refusal(&Code::InternalError.into())
         });
-        self.finish(connection, &method, response, in_flight)
+        self.finish(connection, &asked, response, in_flight)
     }
 
     /// The response to a request that never became one.
     pub(crate) fn refuse(&self, connection: &Connection, fault: &Fault, in_flight: InFlight) -> Response<ResponseBody> {
-        self.finish(connection, &Method::GET, self.refusal(fault), in_flight)
+        let asked = Asked { method: Method::GET, tunnel: None, is_answered: Arc::default() };
+        self.finish(connection, &asked, self.refusal(fault), in_flight)
     }
 
     /// The response of the error contract, for what was refused before there was an answer to ask.
@@ -73,7 +80,13 @@ impl<A: Answer> Exchanges<A> {
         problem(fault).map(body::full)
     }
 
-    fn arrival<B>(&self, connection: &Connection, request: Request<B>) -> Result<Step, Fault>
+    fn arrival<B>(
+        &self,
+        connection: &Connection,
+        request: Request<B>,
+        reach: Reach,
+        asked: &mut Asked,
+    ) -> Result<Step, Fault>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
@@ -86,7 +99,8 @@ impl<A: Answer> Exchanges<A> {
             secure: connection.tls.is_some(),
             header_bytes_max: self.settings.header_bytes_max,
         };
-        let (parts, connect) = request::normalise(parts, None, &way)?;
+        let expects = parts.headers.contains_key(header::EXPECT);
+        let (parts, connect) = request::normalise(parts, reach.extended.as_deref(), &way)?;
         if !way.secure
             && let Some(response) = self.challenges.http(&parts)
         {
@@ -96,7 +110,14 @@ impl<A: Answer> Exchanges<A> {
         if !way.secure && self.settings.plain == Plain::Redirect {
             return Ok(Step::Redirect(secure(&parts.uri, self.https_port)));
         }
-        let request = Request::from_parts(parts, incoming(body, self.settings.body_idle));
+        let body = match connect {
+            None => incoming(body, self.awaited(asked, reach.go_on.filter(|_| expects))),
+            Some(Connect::WebSocket) => {
+                let pulse = asked.tunnel.insert(Pulse::new(self.settings.tunnel_idle));
+                pulse.through(reach.tunnel.unwrap_or_else(|| unbounded(body)))
+            }
+        };
+        let request = Request::from_parts(parts, body);
         let sni = connection.tls.as_ref().and_then(|named| named.sni.clone());
         let arrival = Arrival {
             request,
@@ -106,23 +127,32 @@ impl<A: Answer> Exchanges<A> {
             at,
             connect,
             early,
-            interim: Interim::none(),
+            interim: reach.interim,
         };
         Ok(Step::Answer(Box::new(arrival)))
+    }
+
+    fn awaited(&self, asked: &Asked, go_on: Option<GoOn>) -> Awaited {
+        let patience = Patience::new(self.settings.body_idle, self.settings.rate_bytes_min);
+        Awaited { patience, is_answered: asked.is_answered.clone(), go_on }
     }
 
     /// Makes an answer fit for the wire: no field of the connection, a length that is true, no body where there is none.
     fn finish(
         &self,
         connection: &Connection,
-        method: &Method,
+        asked: &Asked,
         response: Response<Body>,
         in_flight: InFlight,
     ) -> Response<ResponseBody> {
+        let Asked { method, tunnel, is_answered } = asked;
+        is_answered.store(true, Ordering::Relaxed);
         let (mut parts, body) = response.into_parts();
-        if parts.status.is_informational() {
-            let fault = Fault::new(Code::InternalError).because("an interim status is no response");
-            return self.finish(connection, method, self.refusal(&fault), in_flight);
+        // A tunnel is accepted by 200; another 2xx would be taken for that by the client (RFC 8441, section 5).
+        let is_unfit = tunnel.is_some() && parts.status.is_success() && parts.status != StatusCode::OK;
+        if parts.status.is_informational() || is_unfit {
+            let fault = Fault::new(Code::InternalError).because("a status that is no response to this request");
+            return self.finish(connection, asked, self.refusal(&fault), in_flight);
         }
         // A reason phrase or a version of another protocol must not reach the encoder.
         parts.version = Version::HTTP_11;
@@ -130,13 +160,19 @@ impl<A: Answer> Exchanges<A> {
         for name in CONNECTION_ONLY {
             parts.headers.remove(name);
         }
-        if connection.protocol == Protocol::H3 {
+        if connection.protocol != Protocol::H1 {
             date(&mut parts.headers);
         }
         if let (true, Some(alt_svc), true) =
             (connection.is_announced(), &self.alt_svc, connection.protocol != Protocol::H3)
         {
             parts.headers.insert(header::ALT_SVC, alt_svc.clone());
+        }
+        if let (Some(pulse), StatusCode::OK) = (tunnel, parts.status) {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            parts.extensions.insert(Accepted);
+            let body = ResponseBody::new(Some(pulse.through(body)), None, self.settings.counts.clone(), in_flight);
+            return Response::from_parts(parts, body);
         }
         let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
         let unsent = *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
@@ -149,6 +185,24 @@ impl<A: Answer> Exchanges<A> {
     }
 }
 
+/// What its response must know of a request.
+struct Asked {
+    method: Method,
+    /// It opens a tunnel.
+    tunnel: Option<Pulse>,
+    /// The response has begun.
+    is_answered: Arc<AtomicBool>,
+}
+
+/// The body of a tunnel, whose time is bounded with that of its other direction.
+fn unbounded<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
+{
+    body.map_err(|error| Fault::new(Code::BadRequest).because(error.into())).boxed_unsync()
+}
+
 /// What a request leads to.
 enum Step {
     Answer(Box<Arrival>),
@@ -157,7 +211,7 @@ enum Step {
 }
 
 /// Fields of a connection that no answer may set (RFC 9110, section 7.6.1).
-const CONNECTION_ONLY: [HeaderName; 6] = [
+pub(crate) const CONNECTION_ONLY: [HeaderName; 6] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),

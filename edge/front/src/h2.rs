@@ -1,24 +1,27 @@
-//! HTTP/2 over TLS, by hyper, with every window, list and count bounded.
+//! HTTP/2 over TLS, every window, list and count of it bounded.
 
-use core::convert::Infallible;
-use core::future::Future;
+mod body;
+mod stream;
+mod watch;
+
 use core::pin::pin;
 use core::time::Duration;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use eyot_plan::arrival::Answer;
-use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use h2::server::{self, Builder};
+use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::connection::Connection;
+use crate::connection::{Activity, Connection};
 use crate::drain::Drain;
 use crate::exchange::Exchanges;
-use crate::stall::{self, Sending};
+use crate::settings::Settings;
+use crate::stall::Sending;
+use stream::Stream;
+use watch::{Heard, Watch};
 
 /// What a client may send before it is read, in bytes: on one stream, and on all of a connection.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -28,7 +31,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 const SEND_BYTES_MAX: usize = 256 << 10;
 
 /// Streams a client may reset before they were looked at (CVE-2023-44487), and streams we may reset for its errors
-/// (CVE-2024-2653 and its kin), before the connection is ended.
+/// (CVE-2025-8671 and its kin), before the connection is ended.
 const RESETS_PENDING_MAX: usize = 20;
 const RESETS_OURS_MAX: usize = 1024;
 
@@ -39,6 +42,12 @@ const TABLE_BYTES: u32 = 4096;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long the last words to a client may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What a connection is to its streams and to its client.
+type Http<S> = server::Connection<Watch<Sending<S>>, Bytes>;
+
 /// Serves one connection until it ends, drains, idles or is cut.
 pub(crate) async fn serve<A, S>(exchanges: Arc<Exchanges<A>>, connection: Arc<Connection>, io: S, mut drain: Drain)
 where
@@ -46,83 +55,108 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let settings = exchanges.settings.clone();
-    let activity = connection.activity.clone();
-    let io = TokioIo::new(Sending::new(io, settings.send_idle));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (exchanges, connection) = (exchanges.clone(), connection.clone());
-        let in_flight = connection.activity.begin();
-        async move { Ok::<_, Infallible>(exchanges.exchange(&connection, request, in_flight).await) }
-    });
+    let io = Sending::new(io, settings.send_idle, settings.rate_bytes_min);
+    let (io, heard) = Watch::new(io, settings.header_timeout);
+    let begun = tokio::select! {
+        begun = timeout(settings.header_timeout, builder(&settings).handshake(io)) => begun,
+        () = drain.cut() => return,
+    };
+    let mut http: Http<S> = match begun {
+        Ok(Ok(http)) => http,
+        Ok(Err(error)) => return tracing::debug!(%error, "no HTTP/2 connection began"),
+        Err(_) => return,
+    };
+    let view = drain.clone();
+    let ended = tokio::select! {
+        biased;
+        reason = pings(http.ping_pong(), heard.clone()) => Some(reason),
+        reason = heard.flood() => Some(reason),
+        () = streams(&exchanges, &connection, &mut http, &view) => None,
+        () = drain.cut() => None,
+    };
+    if let Some(reason) = ended {
+        http.abrupt_shutdown(reason);
+        let _ = timeout(LAST_WORDS, core::future::poll_fn(|cx| http.poll_closed(cx))).await;
+    }
+}
+
+fn builder(settings: &Settings) -> Builder {
     // Twice what is allowed: what is a little over is answered by us, with a problem document; what is far over by the
     // library, with a bare 431.
     let list_bytes_max = u32::try_from(settings.header_bytes_max.saturating_mul(2)).unwrap_or(u32::MAX);
-    let http = http2::Builder::new(Streams { drain: drain.clone(), send_idle: settings.send_idle })
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(settings.streams_max)
         .max_header_list_size(list_bytes_max)
-        .max_send_buf_size(SEND_BYTES_MAX)
+        .max_send_buffer_size(SEND_BYTES_MAX)
         .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
-        .max_local_error_reset_streams(RESETS_OURS_MAX)
+        .max_local_error_reset_streams(Some(RESETS_OURS_MAX))
         .header_table_size(TABLE_BYTES)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(io, service);
-    let mut http = pin!(http);
-    let mut closing = drain.clone();
-    tokio::select! {
-        biased;
-        ended = &mut http => return log(ended),
-        () = drain.cut() => return,
-        () = closing.draining() => {}
-        () = activity.idle(settings.connection_idle) => {}
-    }
-    http.as_mut().graceful_shutdown();
-    // A client with nothing in flight has no reason to stay.
-    let quiet = async {
-        loop {
-            activity.idle(settings.header_timeout).await;
-            sleep(settings.header_timeout).await;
-            if timeout(Duration::ZERO, activity.idle(settings.header_timeout)).await.is_ok() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        biased;
-        ended = &mut http => log(ended),
-        () = drain.cut() => {}
-        () = quiet => {}
-    }
+        .enable_connect_protocol();
+    builder
 }
 
-fn log(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an HTTP/2 connection broke off");
-    }
-}
-
-/// Runs the streams of a connection, each as a task that ends when its client takes nothing, or with everything.
-#[derive(Clone)]
-struct Streams {
-    drain: Drain,
-    send_idle: Duration,
-}
-
-impl<F> hyper::rt::Executor<F> for Streams
+/// Takes streams until the client leaves, or has been asked to and has no reason to stay.
+async fn streams<A, S>(exchanges: &Arc<Exchanges<A>>, connection: &Arc<Connection>, http: &mut Http<S>, drain: &Drain)
 where
-    F: Future<Output = ()> + Send + 'static,
+    A: Answer,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    fn execute(&self, stream: F) {
-        let (mut drain, send_idle) = (self.drain.clone(), self.send_idle);
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                () = drain.cut() => {}
-                _ = stall::watched(send_idle, stream) => {}
+    let (settings, activity) = (&exchanges.settings, &connection.activity);
+    let mut closing = drain.clone();
+    let mut quiet = pin!(quiet(activity, settings.header_timeout));
+    let mut is_closing = false;
+    loop {
+        tokio::select! {
+            biased;
+            accepted = http.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    Stream::new(exchanges.clone(), connection.clone(), respond).spawn(request, drain.clone());
+                }
+                Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection broke off"),
+                None => return,
+            },
+            () = closing.draining(), if !is_closing => {
+                is_closing = true;
+                http.graceful_shutdown();
             }
-        });
+            () = activity.idle(settings.connection_idle), if !is_closing => {
+                is_closing = true;
+                http.graceful_shutdown();
+            }
+            () = &mut quiet, if is_closing => return,
+        }
+    }
+}
+
+/// A client with nothing in flight, twice in a row, has no reason to stay.
+async fn quiet(activity: &Activity, limit: Duration) {
+    loop {
+        activity.idle(limit).await;
+        sleep(limit).await;
+        if timeout(Duration::ZERO, activity.idle(limit)).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Asks a client that says nothing whether it is there; ends when it is not.
+async fn pings(pings: Option<PingPong>, heard: Heard) -> Reason {
+    let Some(mut pings) = pings else { return core::future::pending().await };
+    loop {
+        let due = heard.last() + PING_EVERY;
+        if Instant::now() < due {
+            sleep_until(due).await;
+            continue;
+        }
+        match timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // The connection is over, and who drives it will see it.
+            Ok(Err(_)) => return core::future::pending().await,
+            Err(_) => return Reason::NO_ERROR,
+        }
     }
 }
 

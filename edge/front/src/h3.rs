@@ -4,7 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use eyot_h3::server;
-use eyot_plan::arrival::{Answer, Protocol};
+use eyot_plan::arrival::{Answer, Interim, Protocol};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt, ZeroRttAccepted};
 use rustls_pki_types::CertificateDer;
@@ -14,6 +14,7 @@ use crate::connection::{Activity, Connection, Named};
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::exchange;
+use crate::interim::{self, GoOn, Reach};
 use crate::listen::{self, House};
 use crate::permits::Permit;
 use crate::settings::{Resumption, Settings};
@@ -98,9 +99,8 @@ async fn serve<A: Answer>(
     let Ok(made) = house.tls.at(local, bound.map(|address| address.port())) else { return };
     let mut drain = house.drain.clone();
     let settings = &house.exchanges.settings;
-    let handshake = async {
-        timeout(settings.header_timeout, handshake(settings, incoming, &made)).await.ok().flatten()
-    };
+    let handshake =
+        async { timeout(settings.header_timeout, handshake(settings, incoming, &made)).await.ok().flatten() };
     let handshaken = tokio::select! {
         handshaken = handshake => handshaken,
         () = drain.cut() => return,
@@ -168,6 +168,7 @@ async fn streams<A: Answer>(
         header_time_max: settings.header_timeout,
         write_time_max: settings.send_idle,
         too_large: exchange::too_large,
+        connect_protocol: true,
         ..eyot_h3::Limits::default()
     };
     let http = match proven {
@@ -202,6 +203,19 @@ async fn streams<A: Answer>(
     }
 }
 
+/// What a stream lends to its exchange.
+fn reach(request: &http::Request<eyot_h3::RecvBody>, responder: &mut server::Responder) -> Reach {
+    let extended = request.extensions().get::<eyot_h3::Protocol>().map(|protocol| protocol.as_str().to_owned());
+    let (says, goes_on) = (responder.interim(), responder.interim());
+    let interim = Interim::new(move |head| {
+        says.send(interim::clean(head));
+    });
+    let go_on: GoOn = Box::new(move || {
+        goes_on.send(interim::go_on());
+    });
+    Reach { interim, go_on: Some(go_on), extended, tunnel: None }
+}
+
 /// One exchange, as a task of its own: it ends when the client leaves it, takes nothing, or with everything.
 async fn stream<A: Answer>(
     house: Arc<House<A>>,
@@ -211,12 +225,13 @@ async fn stream<A: Answer>(
 ) {
     let exchanges = &house.exchanges;
     let in_flight = connection.activity.begin();
+    let reach = reach(&request, &mut responder);
     let mut drain: Drain = house.drain.clone();
     let exchange = async {
         let response = tokio::select! {
             biased;
             () = responder.gone() => return,
-            response = exchanges.exchange(&connection, request, in_flight) => response,
+            response = exchanges.exchange(&connection, request, reach, in_flight) => response,
         };
         if let Err(error) = responder.send(response).await {
             tracing::debug!(%error, "an HTTP/3 response broke off");

@@ -3,8 +3,9 @@
 
 use core::error::Error;
 use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll};
-use core::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use eyot_plan::body::{self, Body};
@@ -13,10 +14,22 @@ use eyot_plan::forward;
 use http::header::{self, HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::interim::GoOn;
+use crate::patience::Patience;
+
+/// How a body is waited for.
+pub(crate) struct Awaited {
+    /// How long, and at what rate.
+    pub(crate) patience: Patience,
+    /// Whether the response has begun. From then on the two may be a conversation, which has pauses, not a rate.
+    pub(crate) is_answered: Arc<AtomicBool>,
+    /// Tells a client that waits for it to go on, once its body is wanted and not there.
+    pub(crate) go_on: Option<GoOn>,
+}
 
 /// Wraps what a protocol delivers.
-pub(crate) fn incoming<B>(body: B, idle: Duration) -> Body
+pub(crate) fn incoming<B>(body: B, awaited: Awaited) -> Body
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -24,29 +37,30 @@ where
     if body.is_end_stream() {
         return body::empty();
     }
-    RequestBody { body, idle, waiting: None, timer: None }.boxed_unsync()
+    RequestBody { body, awaited }.boxed_unsync()
 }
 
 struct RequestBody<B> {
     body: B,
-    idle: Duration,
-    /// Since when the client's next piece is waited for.
-    waiting: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    awaited: Awaited,
 }
 
-impl<B> RequestBody<B> {
-    /// Whether the client has paused too long. The timer is moved only when it fires, not with every piece.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.idle;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        while timer.as_mut().poll(cx).is_ready() {
-            if deadline <= Instant::now() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline);
+impl Awaited {
+    /// Nothing has come. Ready when it is waited no longer.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(go_on) = self.go_on.take() {
+            go_on();
         }
-        Poll::Pending
+        self.patience.poll(cx)
+    }
+
+    fn came(&mut self, bytes: usize) {
+        self.go_on = None;
+        if self.is_answered.load(Ordering::Relaxed) {
+            self.patience.forgive();
+        } else {
+            self.patience.moved(bytes);
+        }
     }
 }
 
@@ -60,11 +74,12 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            return self.poll_idle(cx).map(|()| {
+            return self.awaited.poll(cx).map(|()| {
                 Some(Err(Fault::new(Code::ClientTimeout).because("the client paused too long inside a body")))
             });
         };
-        self.waiting = None;
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+        self.awaited.came(data.map_or(0, Bytes::len));
         Poll::Ready(frame.map(|frame| match frame {
             Ok(mut frame) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -138,20 +153,41 @@ pub(crate) fn only_trailers(trailers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use core::time::Duration;
+
     use http_body_util::channel::Channel;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn awaited(is_answered: bool) -> Awaited {
+        let patience = Patience::new(Duration::from_secs(30), 256);
+        Awaited { patience, is_answered: Arc::new(AtomicBool::new(is_answered)), go_on: None }
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_pauses_too_long_inside_a_body_is_at_fault() {
-        let (mut sender, channel) = Channel::<Bytes, std::io::Error>::new(4);
-        let mut body = incoming(channel, Duration::from_secs(30));
-        for _ in 0..3 {
-            sender.send_data(Bytes::from_static(b"x")).await.expect("it is read");
-            tokio::time::advance(Duration::from_secs(20)).await;
-            assert!(body.frame().await.is_some_and(|frame| frame.is_ok()));
+    async fn a_client_that_pauses_too_long_inside_a_body_or_sends_too_slowly_is_at_fault() {
+        // A piece of so many bytes each 20 s, before or after the response has begun: how many are taken?
+        for (bytes, is_answered, expect) in [(8192, false, 50), (1, false, 1), (1, true, 50), (2600, false, 2)] {
+            let (mut sender, channel) = Channel::<Bytes, std::io::Error>::new(4);
+            let mut body = incoming(channel, awaited(is_answered));
+            let sending = tokio::spawn(async move {
+                for _ in 0..50 {
+                    sleep(Duration::from_secs(20)).await;
+                    let _ = sender.send_data(Bytes::from(vec![0; bytes])).await;
+                }
+                core::future::pending::<()>().await;
+            });
+            let mut taken = 0;
+            let fault = loop {
+                match body.frame().await.expect("no end") {
+                    Ok(_) => taken += 1,
+                    Err(fault) => break fault,
+                }
+            };
+            assert_eq!((fault.code, taken), (Code::ClientTimeout, expect), "{bytes} {is_answered}");
+            sending.abort();
         }
-        let fault = body.frame().await.expect("an end").expect_err("a fault");
-        assert_eq!(fault.code, Code::ClientTimeout);
     }
 
     #[tokio::test]
@@ -164,7 +200,7 @@ mod tests {
             trailers.insert(name, "1".parse().expect("a value"));
         }
         sender.send_trailers(trailers).await.expect("it is read");
-        let frame = incoming(channel, Duration::from_secs(30)).frame().await.expect("a frame").expect("no fault");
+        let frame = incoming(channel, awaited(false)).frame().await.expect("a frame").expect("no fault");
         let names: Vec<_> = frame.trailers_ref().expect("trailers").keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["x-sum"]);
     }

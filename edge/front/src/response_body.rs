@@ -23,14 +23,19 @@ pub(crate) struct ResponseBody {
     /// What the head's `Content-Length` still leaves, in bytes.
     left: Option<u64>,
     counts: Arc<Counts>,
-    _in_flight: InFlight,
+    _in_flight: Option<InFlight>,
 }
 
 impl ResponseBody {
     /// `length` is the head's `Content-Length`; without a `body` the message ends with its head.
     pub(crate) fn new(body: Option<Body>, length: Option<u64>, counts: Arc<Counts>, in_flight: InFlight) -> Self {
         let left = if body.is_some() { length } else { None };
-        Self { body, left, counts, _in_flight: in_flight }
+        Self { body, left, counts, _in_flight: Some(in_flight) }
+    }
+
+    /// No body, of an exchange that another body carries on.
+    pub(crate) fn none() -> Self {
+        Self { body: None, left: None, counts: Arc::default(), _in_flight: None }
     }
 
     fn check(&mut self, frame: &mut Frame<Bytes>) -> Result<(), Fault> {

@@ -20,6 +20,11 @@ pub struct Settings {
     pub body_idle: Duration,
     /// How long a client may take nothing of a response that is there.
     pub send_idle: Duration,
+    /// What a client sends of a request's body, and takes of a response, at the least, in bytes a second: the time that
+    /// it is waited for beyond `body_idle` or `send_idle`.
+    pub rate_bytes_min: u32,
+    /// How long nothing may pass through a tunnel, in either direction.
+    pub tunnel_idle: Duration,
     /// How long a connection without a request stays open.
     pub connection_idle: Duration,
     /// Connections at once, over all listeners.
@@ -76,12 +81,7 @@ pub enum Resumption {
 
 impl Default for TlsSettings {
     fn default() -> Self {
-        Self {
-            tls_1_2: false,
-            resumption: Resumption::Tickets,
-            tickets: Tickets::of_process(),
-            guards: Guards::none(),
-        }
+        Self { tls_1_2: false, resumption: Resumption::Tickets, tickets: Tickets::of_process(), guards: Guards::none() }
     }
 }
 
@@ -92,6 +92,8 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             body_idle: Duration::from_secs(30),
             send_idle: Duration::from_secs(30),
+            rate_bytes_min: 256,
+            tunnel_idle: Duration::from_secs(120),
             connection_idle: Duration::from_secs(60),
             connections_max: 50_000,
             connections_per_address_max: 256,

@@ -9,32 +9,33 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, sleep};
 
-/// A socket on which a write that makes no progress for too long fails.
+use crate::patience::{Patience, credit};
+
+/// A socket on which a write that makes no progress, or next to none, for too long fails.
 pub(crate) struct Sending<S> {
     io: S,
-    limit: Duration,
-    waiting: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
 }
 
 impl<S> Sending<S> {
-    pub(crate) fn new(io: S, limit: Duration) -> Self {
-        Self { io, limit, waiting: None }
+    pub(crate) fn new(io: S, limit: Duration, rate_bytes: u32) -> Self {
+        Self { io, patience: Patience::new(limit, rate_bytes) }
     }
 
     /// Passes on what a write said, with a deadline while it is pending.
-    fn bound<T>(&mut self, cx: &mut Context<'_>, said: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if said.is_ready() {
-            self.waiting = None;
-            return said;
+    fn bound<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        said: Poll<io::Result<T>>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        if let Poll::Ready(said) = said {
+            self.patience.moved(said.as_ref().map_or(0, bytes));
+            return Poll::Ready(said);
         }
-        let limit = self.limit;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
-        match waiting.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
+        self.patience.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -47,7 +48,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sending<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Sending<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let said = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.bound(cx, said)
+        self.bound(cx, said, |bytes| *bytes)
     }
 
     fn poll_write_vectored(
@@ -56,7 +57,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sending<S> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let said = Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
-        self.bound(cx, said)
+        self.bound(cx, said, |bytes| *bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -65,12 +66,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sending<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let said = Pin::new(&mut self.io).poll_flush(cx);
-        self.bound(cx, said)
+        self.bound(cx, said, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let said = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.bound(cx, said)
+        self.bound(cx, said, |()| 0)
     }
 }
 
@@ -89,6 +90,14 @@ pub(crate) fn given() {
 /// The body is asked for the next piece: the client is not to blame for the time this takes.
 pub(crate) fn asked() {
     let _ = SINCE.try_with(|since| *since.lock().unwrap_or_else(PoisonError::into_inner) = None);
+}
+
+/// The client has taken so many bytes of the piece: it may take longer for the rest, at this rate.
+pub(crate) fn taken(bytes: usize, rate_bytes: u32) {
+    let _ = SINCE.try_with(|since| {
+        let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = since.map(|from| (from + credit(bytes, rate_bytes)).min(Instant::now()));
+    });
 }
 
 /// Runs one exchange, and drops it when a piece of its body waits for the client longer than `limit`.
@@ -130,15 +139,39 @@ mod tests {
             core::future::pending::<()>().await;
         };
         assert_eq!(watched(limit, stuck).await, None);
+        let taking = async |bytes: usize| {
+            given();
+            for _ in 0..100 {
+                sleep(Duration::from_secs(1)).await;
+                taken(bytes, 256);
+            }
+        };
+        assert_eq!(watched(limit, taking(256)).await, Some(()));
+        assert_eq!(watched(limit, taking(1)).await, None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_write_that_makes_no_progress_fails() {
         use tokio::io::AsyncWriteExt as _;
         let (ours, _theirs) = tokio::io::duplex(4);
-        let mut sending = Sending::new(ours, Duration::from_secs(30));
+        let mut sending = Sending::new(ours, Duration::from_secs(30), 256);
         assert!(sending.write_all(b"1234").await.is_ok());
         let error = sending.write_all(b"5").await.expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_makes_next_to_no_progress_fails_too() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (ours, mut theirs) = tokio::io::duplex(4);
+        let mut sending = Sending::new(ours, Duration::from_secs(30), 256);
+        let reading = tokio::spawn(async move {
+            while theirs.read_u8().await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let error = sending.write_all(&[0; 1000]).await.expect_err("a byte a second");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        reading.abort();
     }
 }

@@ -39,6 +39,8 @@ pub enum Code {
     NoRoute,
     /// No server of the upstream is healthy.
     NoHealthyUpstream,
+    /// What is asked for is not spoken here.
+    NotImplemented,
     /// The release is not ready on this node.
     NotReady,
     /// The node is full.
@@ -97,7 +99,7 @@ struct Row(&'static str, u16, Side, &'static str, &'static str);
 
 impl Code {
     /// All codes, in the order of their names.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AllowanceSpent,
         Self::BadRequest,
         Self::ClientTimeout,
@@ -115,6 +117,7 @@ impl Code {
         Self::Misdirected,
         Self::NoRoute,
         Self::NoHealthyUpstream,
+        Self::NotImplemented,
         Self::NotReady,
         Self::Overloaded,
         Self::RateLimited,
@@ -182,6 +185,7 @@ impl Code {
             Self::NoHealthyUpstream => {
                 Row("no_healthy_upstream", 503, Upstream, "destination_unavailable", "No upstream server is healthy")
             }
+            Self::NotImplemented => Row("not_implemented", 501, Node, "http_request_denied", "This is not spoken here"),
             Self::NotReady => {
                 Row("not_ready", 503, Node, "destination_unavailable", "The app is not ready on this node")
             }

@@ -2,13 +2,14 @@
 //! to the connection only. It knows no socket and no route; framing (where a message ends) is the listener's.
 
 mod path;
+mod tunnel;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{Method, Version};
 
-use crate::arrival::Protocol;
+use crate::arrival::{Connect, Protocol};
 use crate::fault::{Code, Fault};
 
 pub mod authority;
@@ -34,13 +35,16 @@ pub struct Way {
 }
 
 /// Checks a request's head and gives it back in its one form: an absolute URI with a lower-case host and a normalised
-/// path, no `host`, no field of the connection, one `cookie`, one `content-length` at most.
+/// path, no `host`, no field of the connection, one `cookie`, one `content-length` at most; and the tunnel that it asks
+/// for, if it does. `extended` is the `:protocol` of an extended CONNECT (RFC 8441, RFC 9220).
 ///
 /// # Errors
 /// A fault of the client: `bad_request`, `headers_too_large`, `method_not_allowed` (`CONNECT`, `TRACE`), `misdirected`
-/// (a scheme that is not the connection's, or a host kept for the node itself), `no_route` (`OPTIONS *`).
-pub fn normalise(mut parts: Parts, way: &Way) -> Result<Parts, Fault> {
+/// (a scheme that is not the connection's, or a host kept for the node itself), `no_route` (`OPTIONS *`),
+/// `not_implemented` (a `:protocol` that is not `websocket`).
+pub fn normalise(mut parts: Parts, extended: Option<&str>, way: &Way) -> Result<(Parts, Option<Connect>), Fault> {
     measure(&parts, way.header_bytes_max)?;
+    let connect = tunnel::take(&mut parts, extended, way.protocol)?;
     method(&parts)?;
     let authority = authority(&parts, way)?;
     parts.headers.remove(header::HOST);
@@ -53,7 +57,7 @@ pub fn normalise(mut parts: Parts, way: &Way) -> Result<Parts, Fault> {
     join_cookies(&mut parts.headers);
     parts.uri = absolute(&parts.uri, &authority, way)?;
     parts.extensions.clear();
-    Ok(parts)
+    Ok((parts, connect))
 }
 
 fn bad(cause: &str) -> Fault {

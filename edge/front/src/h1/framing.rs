@@ -6,6 +6,7 @@ use http::{Method, Uri};
 
 use super::chunks::Chunks;
 use super::fields::{Wrong, field, is_token, line};
+use super::tunnel::may_follow;
 
 /// The sizes allowed.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,8 @@ enum State {
     Head,
     Sized(u64),
     Chunked(Chunks),
+    /// Behind a head after which something else may be spoken. Whatever it is, it is never read as a request.
+    Other,
 }
 
 /// What is known of a head that is not whole yet.
@@ -55,6 +58,8 @@ struct Head {
     old: bool,
     length: Option<u64>,
     chunked: bool,
+    /// Something else than HTTP may follow.
+    other: bool,
 }
 
 impl Framing {
@@ -71,6 +76,7 @@ impl Framing {
     pub(super) fn step(&mut self, bytes: &[u8]) -> Result<Step, Fault> {
         let passed = match &mut self.state {
             State::Head => return self.head(bytes),
+            State::Other => bytes.len(),
             State::Sized(left) => {
                 let passed = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 *left -= passed as u64;
@@ -127,6 +133,7 @@ impl Framing {
             (true, Some(_)) => return Err(bad("both `Transfer-Encoding` and `Content-Length`")),
             (true, None) if head.old => return Err(bad("`Transfer-Encoding` in HTTP/1.0")),
             (true, None) => State::Chunked(Chunks::Size),
+            (false, None | Some(0)) if head.other => State::Other,
             (false, None | Some(0)) => State::Head,
             (false, Some(length)) => State::Sized(length),
         };
@@ -153,6 +160,8 @@ impl Head {
                 return Err("`Transfer-Encoding` is not `chunked`");
             }
             self.chunked = true;
+        } else if may_follow(name, value) {
+            self.other = true;
         }
         Ok(())
     }

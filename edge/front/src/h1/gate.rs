@@ -3,20 +3,21 @@
 
 use core::future::Future as _;
 use core::pin::{Pin, pin};
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::request::FIELDS_MAX;
+use http::Response;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::Shared;
 use super::framing::{Framing, Limits, Step};
-use crate::connection::Activity;
 use crate::settings::Settings;
 
 /// What hyper gets in place of a head that is refused. No request can be taken for it: it goes by its number.
@@ -41,8 +42,28 @@ impl Refusals {
     }
 }
 
+/// Interim heads that are on their way to the client, as they are written (RFC 9112, section 4). One request after the
+/// other fills it, each within its bounds.
+#[derive(Debug, Default)]
+pub(super) struct Said(Mutex<BytesMut>);
+
+impl Said {
+    pub(super) fn push(&self, head: &Response<()>) {
+        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = head.status();
+        let reason = status.canonical_reason().unwrap_or_default();
+        out.put_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+        for (name, value) in head.headers() {
+            for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                out.put_slice(piece);
+            }
+        }
+        out.put_slice(b"\r\n");
+    }
+}
+
 /// The gate.
-pub(super) struct Gate<S> {
+pub(super) struct Gate<S, A> {
     io: S,
     framing: Framing,
     /// What has come and not gone on; the first `sound` bytes may.
@@ -50,8 +71,7 @@ pub(super) struct Gate<S> {
     sound: usize,
     /// Heads let through.
     heads: u64,
-    activity: Activity,
-    refusals: Arc<Refusals>,
+    shared: Arc<Shared<A>>,
     is_refused: bool,
     head_timeout: Duration,
     idle_timeout: Duration,
@@ -70,16 +90,15 @@ enum Waits {
     Nothing,
 }
 
-impl<S> Gate<S> {
-    pub(super) fn new(io: S, settings: &Settings, activity: Activity, refusals: Arc<Refusals>) -> Self {
+impl<S, A> Gate<S, A> {
+    pub(super) fn new(io: S, settings: &Settings, shared: Arc<Shared<A>>) -> Self {
         Self {
             io,
             framing: Framing::new(Limits { head_bytes_max: settings.header_bytes_max, fields_max: FIELDS_MAX }),
             buffer: BytesMut::new(),
             sound: 0,
             heads: 0,
-            activity,
-            refusals,
+            shared,
             is_refused: false,
             head_timeout: settings.header_timeout,
             idle_timeout: settings.connection_idle,
@@ -88,8 +107,9 @@ impl<S> Gate<S> {
         }
     }
 
-    pub(super) fn into_inner(self) -> S {
-        self.io
+    /// The socket, and what has come and not gone on.
+    pub(super) fn into_inner(self) -> (S, Bytes) {
+        (self.io, self.buffer.freeze())
     }
 
     /// Moves `sound` on. `false`: more must come.
@@ -111,7 +131,7 @@ impl<S> Gate<S> {
     /// Puts the stand-in where the head was. Nothing that comes after it is looked at.
     fn refuse(&mut self, fault: Fault) {
         self.heads += 1;
-        self.refusals.put(self.heads, fault);
+        self.shared.refusals.put(self.heads, fault);
         self.is_refused = true;
         self.buffer = BytesMut::from(STAND_IN);
         self.sound = STAND_IN.len();
@@ -123,7 +143,7 @@ impl<S> Gate<S> {
             Waits::Nothing
         } else if !self.buffer.is_empty() || self.heads == 0 {
             Waits::Head
-        } else if self.activity.ended() == self.heads {
+        } else if self.shared.connection.activity.ended() == self.heads {
             Waits::Idle
         } else {
             Waits::Nothing
@@ -137,7 +157,7 @@ impl<S> Gate<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Read for Gate<S> {
+impl<S: AsyncRead + Unpin, A> Read for Gate<S, A> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let gate = &mut *self;
         loop {
@@ -172,12 +192,29 @@ impl<S: AsyncRead + Unpin> Read for Gate<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for Gate<S> {
+impl<S: AsyncWrite + Unpin, A> Gate<S, A> {
+    /// Interim heads leave before all else.
+    fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut said = self.shared.said.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while !said.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &said))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            said.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin, A> Write for Gate<S, A> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_said(cx))?;
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_said(cx))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -194,6 +231,7 @@ impl<S: AsyncWrite + Unpin> Write for Gate<S> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_said(cx))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
     }
 }

@@ -21,9 +21,13 @@ fn head(text: &str) -> (Parts, Way) {
 }
 
 fn read(text: &str) -> Result<String, Code> {
-    let (parts, way) = head(text);
-    let parts = normalise(parts, &way).map_err(|fault| fault.code)?;
+    let (mut parts, way) = head(text);
+    // As no client can: here it stands for the pseudo-header field.
+    let extended = parts.headers.remove("x-protocol");
+    let extended = extended.as_ref().map(|value| value.to_str().expect("ASCII in these tests"));
+    let (parts, connect) = normalise(parts, extended, &way).map_err(|fault| fault.code)?;
     let mut out = vec![format!("{} {}", parts.method, parts.uri)];
+    out.extend(connect.map(|Connect::WebSocket| "tunnel".to_owned()));
     for (name, value) in &parts.headers {
         out.push(format!("{name}={}", value.to_str().expect("ASCII in these tests")));
     }
@@ -119,7 +123,7 @@ fn white_space_around_a_value_is_malformed_in_http_2_and_3() {
     for value in [&b" a"[..], b"a ", b"\ta"] {
         let (mut parts, way) = head("2 GET https://a.b/");
         parts.headers.insert("x", HeaderValue::from_bytes(value).expect("a value"));
-        assert_eq!(normalise(parts, &way).map_err(|fault| fault.code).err(), Some(Code::BadRequest));
+        assert_eq!(normalise(parts, None, &way).map_err(|fault| fault.code).err(), Some(Code::BadRequest));
     }
 }
 
@@ -127,9 +131,9 @@ fn white_space_around_a_value_is_malformed_in_http_2_and_3() {
 fn a_head_over_its_size_or_count_is_refused_and_says_by_how_much() {
     let (mut parts, mut way) = head("2 GET https://a.b/|x=12345");
     way.header_bytes_max = 3 + 3 + 1 + 32 + 1 + 5;
-    assert!(normalise(parts.clone(), &way).is_ok());
+    assert!(normalise(parts.clone(), None, &way).is_ok());
     way.header_bytes_max -= 1;
-    let fault = normalise(parts.clone(), &way).expect_err("one byte too many");
+    let fault = normalise(parts.clone(), None, &way).expect_err("one byte too many");
     assert_eq!(
         (fault.code, fault.limit.map(|limit| (limit.allowed, limit.used))),
         (Code::HeadersTooLarge, Some((44, 45)))
@@ -138,5 +142,55 @@ fn a_head_over_its_size_or_count_is_refused_and_says_by_how_much() {
     for _ in 0..FIELDS_MAX {
         parts.headers.append("y", HeaderValue::from_static(""));
     }
-    assert_eq!(normalise(parts, &way).expect_err("one field too many").code, Code::HeadersTooLarge);
+    assert_eq!(normalise(parts, None, &way).expect_err("one field too many").code, Code::HeadersTooLarge);
+}
+
+/// An HTTP/1.1 client's WebSocket (RFC 6455, section 1.3).
+const UPGRADE: &str = "host=a.b|connection=keep-alive, Upgrade|upgrade=WebSocket|sec-websocket-version=13";
+const KEY: &str = "sec-websocket-key=dGhlIHNhbXBsZSBub25jZQ==";
+
+#[test]
+fn a_tunnel_comes_out_in_one_form_whichever_protocol_asked_for_it() {
+    let form = |rest: &str| format!("GET https://a.b/chat|tunnel|sec-websocket-version=13{rest}");
+    for (given, expect) in [
+        (format!("1.1 GET /chat|{UPGRADE}|{KEY}"), form("")),
+        (format!("1.1 GET /chat|{UPGRADE}|{KEY}|content-length=0|te=trailers"), form("")),
+        (
+            format!("1.1 GET /chat|{UPGRADE}|{KEY}|sec-websocket-protocol=chat"),
+            "GET https://a.b/chat|tunnel|sec-websocket-protocol=chat|sec-websocket-version=13".into(),
+        ),
+        (format!("1.1 GET /chat|{}|{KEY}", UPGRADE.replace("WebSocket", "h2c, websocket")), form("")),
+        ("2 CONNECT https://a.b/chat|x-protocol=websocket|sec-websocket-version=13".into(), form("")),
+        (format!("3 CONNECT https://a.b/chat|x-protocol=websocket|sec-websocket-version=13|{KEY}"), form("")),
+        // What asks for none is a request like any other.
+        (format!("1.0 GET /chat|{UPGRADE}|{KEY}"), format!("GET https://a.b/chat|sec-websocket-version=13|{KEY}")),
+        ("1.1 GET /chat|host=a.b|upgrade=websocket".into(), "GET https://a.b/chat".into()),
+        ("1.1 POST /chat|host=a.b|upgrade=websocket|connection=upgrade".into(), "POST https://a.b/chat".into()),
+    ] {
+        assert_eq!(read(&given), Ok(expect), "{given}");
+    }
+}
+
+#[test]
+fn a_tunnel_that_is_asked_for_wrongly_is_refused() {
+    use Code::{BadRequest, MethodNotAllowed, NotImplemented};
+    for (given, expect) in [
+        (format!("1.1 GET /|{UPGRADE}"), BadRequest),
+        (format!("1.1 GET /|{UPGRADE}|{KEY}|{KEY}"), BadRequest),
+        (format!("1.1 GET /|{UPGRADE}|sec-websocket-key=short"), BadRequest),
+        (format!("1.1 GET /|{UPGRADE}|sec-websocket-key=dGhlIHNhbXBsZSBub25jZQ="), BadRequest),
+        (format!("1.1 GET /|{UPGRADE}|sec-websocket-key=dGhlIHNhbXBsZSBub25jZR=="), BadRequest),
+        (format!("1.1 GET /|{}|{KEY}", UPGRADE.replace("13", "8")), BadRequest),
+        (format!("1.1 GET /|{UPGRADE}|{KEY}|sec-websocket-version=13"), BadRequest),
+        (format!("1.1 GET /|{UPGRADE}|{KEY}|content-length=5"), BadRequest),
+        (format!("1.1 GET /|{UPGRADE}|{KEY}|transfer-encoding=chunked"), BadRequest),
+        ("2 CONNECT https://a.b/|x-protocol=websocket".into(), BadRequest),
+        ("2 CONNECT https://a.b/|x-protocol=websocket|sec-websocket-version=13|content-length=1".into(), BadRequest),
+        ("2 GET https://a.b/|x-protocol=websocket|sec-websocket-version=13".into(), BadRequest),
+        ("2 CONNECT https://a.b/|x-protocol=connect-udp".into(), NotImplemented),
+        ("3 CONNECT https://a.b/|x-protocol=WebSocket".into(), NotImplemented),
+        ("2 CONNECT a.b:443".into(), MethodNotAllowed),
+    ] {
+        assert_eq!(read(&given), Err(expect), "{given}");
+    }
 }
