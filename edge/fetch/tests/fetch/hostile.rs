@@ -161,3 +161,39 @@ async fn a_handshake_that_never_ends_ends_with_the_time_to_connect() {
     let uri = server.https("127.0.0.1", "/");
     assert_eq!(outcome(&fetch(), &way, get(uri)).await, Err(Code::UpstreamTimeout));
 }
+
+#[tokio::test]
+async fn an_http_2_server_that_is_silent_is_asked_whether_it_is_there() {
+    // Longer than the silence and the time for an answer, so that who answers pings is waited for until then.
+    let first_byte_ms = 100_000;
+    for (answers, expect) in [(true, Code::UpstreamTimeout), (false, Code::UpstreamBadResponse)] {
+        let (ca, mut config) = certificate(&["up.test"]);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let (told, mut asked) = tokio::sync::mpsc::channel(1);
+        let server = raw(move |stream, _| {
+            let (acceptor, told) = (acceptor.clone(), told.clone());
+            async move {
+                let Ok(tls) = acceptor.accept(stream).await else { return };
+                let Ok(mut connection) = h2::server::handshake(tls).await else { return };
+                let request = connection.accept().await;
+                told.send(()).await.expect("heard");
+                if answers {
+                    drop(connection.accept().await);
+                } else {
+                    std::future::pending::<()>().await;
+                }
+                drop(request);
+            }
+        })
+        .await;
+        let mut way = way_tls(Some("up.test"), Some(&ca));
+        way.timeouts.first_byte_ms = first_byte_ms;
+        let fetch = fetch();
+        let asking = tokio::spawn(async move { outcome(&fetch, &way, get(server.https("127.0.0.1", "/"))).await });
+        asked.recv().await.expect("asked");
+        tokio::time::pause();
+        assert_eq!(asking.await.expect("no panic"), Err(expect), "answers {answers}");
+        tokio::time::resume();
+    }
+}

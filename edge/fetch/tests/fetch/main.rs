@@ -2,6 +2,7 @@
 
 mod exchange;
 mod harness;
+mod heads;
 mod hostile;
 mod interim;
 mod names;
