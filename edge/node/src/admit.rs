@@ -7,28 +7,45 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use eyot_plan::arrival::Connect;
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::forward::Trail;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
-use crate::entry::Target;
+use crate::entry::Route;
 
-/// Lets a request in: its head is within the target's limit, its body will be, and it has not passed here too often.
-/// Its body's bytes are counted in `in_bytes`.
+/// The field by which one hop tells the next that a request came in early data (RFC 8470, section 5.1).
+const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
+
+/// How a request came, beside its fields.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Came {
+    /// What it opens.
+    pub(crate) connect: Option<Connect>,
+    /// Whether it came in TLS early data.
+    pub(crate) early: bool,
+}
+
+/// Lets a request in: it may be a replay only where its route takes those, its head is within the target's limit, its
+/// body will be, and it has not passed here too often. Its body's bytes are counted in `in_bytes`; what goes through a
+/// tunnel is counted and has no limit.
 ///
 /// # Errors
-/// `headers_too_large`, `request_too_large`, `loop_detected`.
+/// `too_early`, `headers_too_large`, `request_too_large`, `loop_detected`.
 pub(crate) fn admit(
-    request: Request<Body>,
-    target: &Target,
+    mut request: Request<Body>,
+    came: Came,
+    route: &Route,
     fleet: &str,
     in_bytes: &Arc<AtomicU64>,
 ) -> Result<(Request<Body>, Trail), Fault> {
+    early(&mut request, came, route)?;
     let trail = Trail::enter(request.headers(), fleet)?;
-    let (body_bytes_max, header_bytes_max) = target.kind.limits();
+    let (body_bytes_max, header_bytes_max) = route.target.kind.limits();
+    let body_bytes_max = if came.connect.is_some() { u64::MAX } else { body_bytes_max };
     let head = head_bytes(request.uri(), request.headers());
     if head > header_bytes_max {
         return Err(Fault::new(Code::HeadersTooLarge).over("header_bytes", header_bytes_max, head));
@@ -39,6 +56,21 @@ pub(crate) fn admit(
     }
     let count = Arc::clone(in_bytes);
     Ok((request.map(|body| Counted { body, count, bytes_max: body_bytes_max }.boxed_unsync()), trail))
+}
+
+/// A request in early data is refused unless its route takes it and it is safe, and told from others to whoever is asked.
+/// What a hop before us says is as good as what we saw (RFC 8470, section 5.1), however often and however it says it. A
+/// tunnel is never safe: what goes through it would be replayed too.
+fn early(request: &mut Request<Body>, came: Came, route: &Route) -> Result<(), Fault> {
+    let said = request.headers_mut().remove(EARLY_DATA).is_some();
+    if !came.early && !said {
+        return Ok(());
+    }
+    if !route.early_data || !request.method().is_safe() || came.connect.is_some() {
+        return Err(Code::TooEarly.into());
+    }
+    request.headers_mut().insert(EARLY_DATA, HeaderValue::from_static("1"));
+    Ok(())
 }
 
 /// The size of a head as RFC 9113, section 6.5.2 counts it.

@@ -80,7 +80,7 @@ fn within(may: Timeouts, asked: FetchTimeouts) -> Timeouts {
         connect_ms: least(may.connect_ms, asked.connect_ms),
         first_byte_ms: least(may.first_byte_ms, asked.first_byte_ms),
         between_bytes_ms: least(may.between_bytes_ms, asked.between_bytes_ms),
-        total_ms: may.total_ms,
+        ..may
     }
 }
 

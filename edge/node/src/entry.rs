@@ -49,6 +49,8 @@ pub struct Route {
     pub target: Target,
     /// What answers instead when that is at fault.
     pub fallback: Option<Target>,
+    /// Whether safe requests may come in TLS early data.
+    pub early_data: bool,
 }
 
 /// What answers.
@@ -264,7 +266,8 @@ impl Targets<'_> {
             (OnFault::Open, Some(target)) => Some(self.target(target)?),
             _ => None,
         };
-        Ok(Route { id: route.id.clone().into(), target: self.target(&route.target)?, fallback })
+        let target = self.target(&route.target)?;
+        Ok(Route { id: route.id.clone().into(), target, fallback, early_data: route.early_data })
     }
 
     fn target(&self, target: &release::Target) -> Result<Target, Refusal> {

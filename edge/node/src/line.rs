@@ -6,7 +6,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use eyot_plan::arrival::{Answer, Arrival, Protocol};
+use eyot_plan::arrival::{Answer, Arrival, Connect, Interim, Protocol};
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault, Side};
 use eyot_plan::forward::{self, Client, Facts, Trail};
@@ -16,7 +16,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use tracing::Instrument as _;
 
-use crate::admit::admit;
+use crate::admit::{Came, admit};
 use crate::entry::{Entry, Kind, Target};
 use crate::loan::Loan;
 use crate::node::Node;
@@ -45,6 +45,10 @@ pub(crate) struct Asked {
     pub(crate) id: String,
     /// Where it has been.
     pub(crate) trail: Trail,
+    /// What it opens.
+    pub(crate) connect: Option<Connect>,
+    /// Where an upstream's interim responses go.
+    pub(crate) interim: Interim,
 }
 
 impl Asked {
@@ -74,7 +78,7 @@ async fn serve(node: &Node, arrival: Arrival) -> Response<Body> {
 
 /// Finds who answers, and asks them.
 async fn answer(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Response<Body>, Fault> {
-    let Arrival { request, protocol, client, .. } = arrival;
+    let Arrival { request, protocol, client, connect, early, interim, .. } = arrival;
     let host = request.uri().host().unwrap_or_default();
     let entry = node.snapshots.find(host).map_err(|stray| {
         record.app(stray.app);
@@ -90,8 +94,9 @@ async fn answer(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Re
     record.route(&route);
     record.target(&route.target);
     let uri = request.uri().clone();
-    let (request, trail) = admit(request, &route.target, &node.config.node.fleet, &record.in_bytes)?;
-    let asked = Asked { protocol, client: client.ip(), uri, id: record.id.clone(), trail };
+    let (request, trail) = admit(request, Came { connect, early }, &route, &node.config.node.fleet, &record.in_bytes)?;
+    let interim = proxy::interim(interim);
+    let asked = Asked { protocol, client: client.ip(), uri, id: record.id.clone(), trail, connect, interim };
     let Some(fallback) = &route.fallback else {
         return ask(node, &entry, &route.target, request, &asked, record).await;
     };
@@ -115,6 +120,10 @@ async fn ask(
     asked: &Asked,
     record: &mut Record,
 ) -> Result<Response<Body>, Fault> {
+    if asked.connect.is_some() && !matches!(target.kind, Kind::Upstream(_)) {
+        // A function's world has no upgrade, and a fixed 200 would look like an open tunnel.
+        return Err(Fault::new(Code::BadRequest).because("a WebSocket is opened at upstreams only"));
+    }
     let mut response = match &target.kind {
         Kind::Function(function) => call::call(node, entry, function, request, asked, record).await?,
         Kind::Redirect(redirect) => fixed::redirect(redirect, &asked.uri)?,

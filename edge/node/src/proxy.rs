@@ -1,8 +1,10 @@
 //! The target that is an upstream: the client's request passed on, the answer streamed back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use eyot_bundle::web_origin::WebOrigin;
+use eyot_plan::arrival::Interim;
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::forward;
@@ -16,9 +18,11 @@ use crate::node::Node;
 
 /// Servers of one upstream that one request is tried at.
 const TRIES_MAX: usize = 3;
+/// Interim responses that are passed on for one request.
+const INTERIM_MAX: usize = 8;
 
-/// Sends `request` to the upstream's servers in turn, until one can be reached. A request whose body was begun is not
-/// sent again.
+/// Sends `request` to the upstream's servers in turn, until one can be reached; what opens a tunnel opens one there. A
+/// request whose body was begun is not sent again.
 ///
 /// # Errors
 /// The fault of the last server tried; `no_healthy_upstream` when there is none.
@@ -34,7 +38,10 @@ pub(crate) async fn proxy(
     for server in upstream.in_turn().take(TRIES_MAX) {
         *request.uri_mut() = at(server, request.uri())?;
         let (loan, lent) = Loan::new(request);
-        let sent = node.fetch.send(&upstream.way, lent).await;
+        let sent = match asked.connect {
+            None => node.fetch.send_informed(&upstream.way, lent, &asked.interim).await,
+            Some(connect) => node.fetch.tunnel(&upstream.way, lent, connect, &asked.interim).await,
+        };
         node.telemetry.upstream(&entry.label, &upstream.label, sent.as_ref().err().map(|fault| fault.code));
         let fault = match sent {
             Err(fault) if fault.code == Code::UpstreamUnreachable => fault,
@@ -47,6 +54,19 @@ pub(crate) async fn proxy(
         last = fault;
     }
     Err(last)
+}
+
+/// Interim responses on their way to `client`: like final ones they say nothing that is the node's to say, and there are
+/// only so many.
+pub(crate) fn interim(client: Interim) -> Interim {
+    let left = AtomicUsize::new(INTERIM_MAX);
+    Interim::new(move |mut head| {
+        let one_less = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if one_less.is_ok() {
+            forward::response_back(head.headers_mut());
+            client.send(head);
+        }
+    })
 }
 
 /// `uri`'s path and query at `server`.

@@ -12,9 +12,12 @@ use crate::run;
 use crate::snapshot::{App, State};
 use crate::sockets::Sockets;
 
+mod early;
 mod late;
 mod limits;
+mod passed;
 mod targets;
+mod tunnels;
 mod upstreams;
 
 /// A node in a folder of its own.
@@ -84,17 +87,7 @@ impl House {
     }
 
     async fn ask(&self, request: http::request::Builder, body: Body) -> Response<Body> {
-        let arrival = Arrival {
-            request: request.body(body).expect("a request"),
-            protocol: Protocol::H3,
-            client: "203.0.113.7:50000".parse().expect("an address"),
-            sni: Some("shop.test".to_owned()),
-            at: SystemTime::now(),
-            connect: None,
-            early: false,
-            interim: Interim::none(),
-        };
-        self.node.answer(arrival).await
+        self.node.answer(arrival(request, body)).await
     }
 
     async fn get(&self, path: &str) -> Response<Body> {
@@ -104,6 +97,20 @@ impl House {
     fn counts(&self, line: &str) {
         let text = self.node.telemetry.render();
         assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+/// A request over HTTP/3.
+fn arrival(request: http::request::Builder, body: Body) -> Arrival {
+    Arrival {
+        request: request.body(body).expect("a request"),
+        protocol: Protocol::H3,
+        client: "203.0.113.7:50000".parse().expect("an address"),
+        sni: Some("shop.test".to_owned()),
+        at: SystemTime::now(),
+        connect: None,
+        early: false,
+        interim: Interim::none(),
     }
 }
 
@@ -228,7 +235,7 @@ async fn a_body_that_grows_over_its_limit_ends_in_a_fault() {
     let pieces = futures_util::stream::iter((0..101).map(move |_| Ok(http_body::Frame::data(piece.clone()))));
     let request = Request::post("https://shop.test/hello").body(StreamBody::new(pieces).boxed_unsync()).expect("one");
     let count = Arc::default();
-    let (request, _) = admit(request, &route.target, "eyot", &count).expect("not yet too large");
+    let (request, _) = admit(request, Came::default(), route, "eyot", &count).expect("not yet too large");
     let fault = request.into_body().collect().await.map(drop).expect_err("101 MiB");
     assert_eq!(fault.code, Code::RequestTooLarge);
 }

@@ -10,6 +10,8 @@ fn handle(request: wasip2::http::types::IncomingRequest, out: wasip2::http::type
     let (kind, trailer) = (guests::field(&request, "content-type"), guests::field(&request, "trailer"));
     fields.extend(kind.as_deref().map(|kind| ("content-type", kind)));
     fields.extend(trailer.as_deref().map(|trailer| ("trailer", trailer)));
+    let early = guests::field(&request, "early-data");
+    fields.extend(early.as_deref().map(|early| ("x-saw-early-data", early)));
     let incoming = request.consume().expect("taken once");
     let body = guests::begin(out, 200, &fields);
     let stream = body.write().expect("taken once");

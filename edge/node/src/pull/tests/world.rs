@@ -179,6 +179,7 @@ pub(super) fn release(app: &str, number: u64) -> Release {
         target: Target::Respond(respond),
         on_fault: Default::default(),
         fallback: None,
+        early_data: false,
     };
     Release {
         format: FORMAT,
