@@ -1,4 +1,6 @@
-//! `eyot node`: runs a node until it is told to end, or checks its configuration.
+//! `eyot node`: runs a node until it is told to end, checks its configuration, or asks one that runs.
+
+mod certs;
 
 use std::path::PathBuf;
 
@@ -9,15 +11,16 @@ use serde_json::json;
 use crate::out::Out;
 use crate::serve::configuration;
 
-/// Run a node, or check its configuration.
+/// Run a node, check its configuration, or ask one that runs.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = false,
     after_help = "Examples:
   eyot node --config /etc/eyot/node.toml
   eyot node check --config node.toml        names everything that is wrong, and ends with 64
+  eyot node certs                           what the node of this machine serves, and until when
 
-SIGTERM and SIGINT let requests in flight end; SIGHUP reads the certificates again."
+SIGTERM and SIGINT let requests in flight end; SIGHUP reads certificates, keys of tickets and authorities again."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -29,16 +32,25 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Show the certificates that a running node of this machine serves.
+    Certs {
+        /// The socket of its admin.
+        #[arg(long, default_value = "/run/eyot/admin.sock", value_name = "FILE")]
+        admin: PathBuf,
+    },
     /// Read the configuration and end.
     Check,
 }
 
 pub(crate) fn run(args: &Args, out: Out) -> anyhow::Result<()> {
+    if let Some(Verb::Certs { admin }) = &args.verb {
+        return certs::run(admin, out);
+    }
     let (name, source) = configuration(&args.config)?;
     let config = Config::parse(&name, &source)?;
-    match args.verb {
+    match &args.verb {
         None => Ok(eyot_node::service::serve(config)?),
-        Some(Verb::Check) => {
+        Some(Verb::Check | Verb::Certs { .. }) => {
             out.say(format!("{name} is good: node {} in {}", config.node.id, config.node.region));
             out.result(&json!({"config": name, "node": config.node.id, "region": config.node.region}));
             Ok(())

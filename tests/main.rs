@@ -2,6 +2,8 @@
 
 #![expect(clippy::panic, clippy::print_stdout, reason = "a test fails by a panic, and says what it measured")]
 
+mod acme;
+mod certs;
 mod compile;
 mod config;
 mod demo;

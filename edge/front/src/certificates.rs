@@ -43,8 +43,29 @@ pub struct Shown {
     pub begins: SystemTime,
     /// When it ends.
     pub expires: SystemTime,
+    /// Where it came from.
+    pub source: Source,
     /// Until when the OCSP response that is sent with it is good; none: none is sent.
     pub stapled_until: Option<SystemTime>,
+}
+
+/// Where a certificate came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It was issued while the node ran.
+    Acme,
+    /// Files of the configuration.
+    File,
+}
+
+impl Source {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Acme => "acme",
+            Self::File => "file",
+        }
+    }
 }
 
 /// The certificates in use.
@@ -127,7 +148,9 @@ impl Certificates {
 
     /// All that are in use, for people: in the order of the configuration, then those that were issued.
     pub fn shown(&self) -> Vec<Shown> {
-        self.entries().iter().map(|entry| shown(entry)).collect()
+        let (set, issued) = (self.current.load(), self.issued.all());
+        let of_files = set.entries.iter().map(|entry| shown(entry, Source::File));
+        of_files.chain(issued.iter().map(|entry| shown(entry, Source::Acme))).collect()
     }
 
     fn entries(&self) -> Vec<Arc<Entry>> {
@@ -181,7 +204,7 @@ impl Set {
     }
 }
 
-fn shown(entry: &Entry) -> Shown {
+fn shown(entry: &Entry, source: Source) -> Shown {
     let facts = &entry.facts;
     Shown {
         names: facts.names.iter().cloned().chain(facts.addresses.iter().map(IpAddr::to_string)).collect(),
@@ -189,6 +212,7 @@ fn shown(entry: &Entry) -> Shown {
         algorithm: entry.algorithm(),
         begins: facts.begins,
         expires: facts.expires,
+        source,
         stapled_until: entry.stapled_until().filter(|until| *until > SystemTime::now()),
     }
 }
@@ -215,3 +239,7 @@ impl ResolvesServerCert for Chooser {
 
 #[cfg(test)]
 mod tests;
+
+/// An OCSP response about a certificate, for tests.
+#[cfg(test)]
+pub(crate) use tests::staple_for;

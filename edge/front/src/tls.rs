@@ -172,3 +172,6 @@ fn crypto(config: &ServerConfig) -> Result<Arc<Naming<QuicServerConfig>>, Error>
         .map_err(|_| Error::Tls(rustls::Error::General("no QUIC cipher suite".to_owned())))?;
     Ok(Arc::new(Naming(Arc::new(config))))
 }
+
+#[cfg(test)]
+mod tests;

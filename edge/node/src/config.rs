@@ -2,8 +2,10 @@
 //!
 //! Parsing touches no file but names them; [`secret`] reads those it points at. Nothing past here checks a value again.
 
+mod acme;
 mod read;
 pub mod secret;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,9 +14,12 @@ use std::path::{Path, PathBuf};
 use eyot_bundle::grant::PrivateNet;
 use eyot_bundle::name::Name;
 use eyot_bundle::text::Problems;
+use ipnet::IpNet;
 
 use crate::access::Destination;
+pub use acme::{Acme, ChallengeKind};
 use secret::Secret;
+pub use tls::{Certificate, ClientAuth, Tls};
 
 /// All that a node is told.
 #[derive(Clone, Debug)]
@@ -65,6 +70,10 @@ pub struct Listen {
     pub http: Vec<SocketAddr>,
     /// What the plain listeners do.
     pub plain: Plain,
+    /// Balancers that name their clients by the PROXY protocol.
+    pub proxy_peers: Vec<IpNet>,
+    /// HTTP/3, HTTP/2 and HTTP/1.1 for hosts that ask for a certificate.
+    pub guarded: Vec<SocketAddr>,
     /// Health and metrics: loopback only.
     pub admin_tcp: Vec<SocketAddr>,
     /// The whole admin: sockets of mode 0660.
@@ -78,22 +87,6 @@ pub enum Plain {
     Redirect,
     /// Serve, behind a front that speaks TLS.
     Serve,
-}
-
-/// The certificates.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// Chain and key, both PEM.
-    pub certificates: Vec<Certificate>,
-}
-
-/// One certificate.
-#[derive(Clone, Debug)]
-pub struct Certificate {
-    /// The chain's file.
-    pub chain: PathBuf,
-    /// Its key.
-    pub key: Secret,
 }
 
 /// Whom the node asks for releases.

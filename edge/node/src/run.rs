@@ -8,18 +8,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use eyot_fetch::{Fetch, Options, Resolver};
-use eyot_front::{Certificates, Counts};
+use eyot_front::{Certificates, ClientAuth, Counts, Files, Guards, Resumption, Tickets, TlsSettings};
 use eyot_guest::Runtime;
 use tokio::time::Instant;
 
 use crate::access;
+use crate::acme;
 use crate::activate::aborts;
 use crate::admin::{Admin, AdminError, Shown};
 use crate::config::secret::{self, SecretError};
-use crate::config::{Config, Plain};
+use crate::config::{self, Certificate, Config, Plain};
 use crate::node::{Node, Ready};
 use crate::own::{self, Own};
-use crate::pull::service::{Service, ServiceError};
+use crate::pull::service::{self, Service, ServiceError};
 use crate::shares::{Capacity, Shares};
 use crate::snapshot::Snapshots;
 use crate::sockets::{Sockets, SocketsError};
@@ -44,6 +45,9 @@ pub enum Error {
     /// The way out.
     #[error("the way out cannot be opened")]
     Fetch(#[from] eyot_fetch::Error),
+    /// Certificates that it gets by itself.
+    #[error(transparent)]
+    Acme(#[from] acme::Error),
     /// Its listeners or certificates.
     #[error(transparent)]
     Front(#[from] eyot_front::Error),
@@ -88,14 +92,23 @@ pub struct Running {
     /// Its parts.
     pub node: Arc<Node>,
     certificates: Arc<Certificates>,
+    tls: TlsSettings,
 }
 
 impl Running {
-    /// Reads the certificates again; what was in use stays in use if they are bad.
+    /// Reads the certificates again, the keys of tickets, and the authorities of clients; of those that are bad, what was
+    /// in use stays in use.
     pub fn reload(&self) {
-        match self.certificates.reload() {
-            Ok(()) => tracing::info!("the certificates were read again"),
-            Err(error) => tracing::error!(%error, "the certificates stay as they were"),
+        let read = [
+            ("certificates", self.certificates.reload()),
+            ("ticket_keys", self.tls.tickets.reload()),
+            ("client_auth", self.tls.guards.reload()),
+        ];
+        for (what, read) in read {
+            match read {
+                Ok(()) => tracing::info!(what, "files of TLS were read again"),
+                Err(error) => tracing::error!(what, %error, "files of TLS are bad; what was in use stays"),
+            }
         }
     }
 }
@@ -118,7 +131,7 @@ pub async fn run(
     aborts::watch(state).map_err(Error::io("the notes of aborts"))?;
     let certificates = certificates(&config)?;
     let counts = Arc::<Counts>::default();
-    let settings = settings(&config, &counts);
+    let settings = settings(&config, &counts)?;
     let own = kept_from_apps(&config, &sockets);
     let running = Running {
         https: sockets.front.tls_addresses(),
@@ -126,20 +139,25 @@ pub async fn run(
         admin: sockets.admin.tcp_addresses(),
         node: Arc::new(build(config, &sockets)?),
         certificates: Arc::clone(&certificates),
+        tls: settings.tls.clone(),
     };
     let node = Arc::clone(&running.node);
-    let pull = Service::start(&node, PathBuf::from(PROGRAM))?;
+    let acme = acme::Ready::new(&node.config, &certificates, || service::client(&node.config))?;
+    let issued = acme.facts();
+    let pull = Service::start(&node, acme.answers(), PathBuf::from(PROGRAM))?;
     let status = pull.status();
     let admin = Shown {
         node: Arc::clone(&node),
         certificates: Arc::clone(&certificates),
         counts,
         status: Arc::new(move || status.view()),
+        acme: Arc::new(move || issued.view()),
         pull: pull.handle(),
         boot: uuid::Uuid::new_v4(),
     };
     let _admin = Admin::start(sockets.admin, admin)?;
     let _own = tokio::task::JoinSet::from_iter([own::watch(own, node.fetch.clone()).await]);
+    let _acme = acme.start()?;
     ready(running);
     let (drains, drain) = (Arc::clone(&node), settings.drain);
     let (ends, runtime) = (Arc::<OnceLock<Instant>>::default(), node.runtime.clone());
@@ -160,14 +178,30 @@ pub async fn run(
 }
 
 fn certificates(config: &Config) -> Result<Arc<Certificates>, Error> {
-    let files: Vec<(PathBuf, PathBuf)> =
-        config.tls.certificates.iter().map(|it| (it.chain.clone(), it.key.path().to_owned())).collect();
+    let files =
+        |it: &Certificate| Files { chain: it.chain.clone(), key: it.key.path().to_owned(), ocsp: it.ocsp.clone() };
+    let files: Vec<_> = config.tls.certificates.iter().map(files).collect();
     if files.is_empty() { Ok(Certificates::none()) } else { Ok(Certificates::load(&files)?) }
 }
 
-fn settings(config: &Config, counts: &Arc<Counts>) -> eyot_front::Settings {
+fn tls(config: &config::Tls) -> Result<TlsSettings, Error> {
+    let guarded =
+        |it: &config::ClientAuth| ClientAuth { host: it.host.clone(), ca: it.ca.clone(), port: it.listen.port() };
+    let guarded: Vec<_> = config.client_auth.iter().map(guarded).collect();
+    Ok(TlsSettings {
+        tls_1_2: config.tls_1_2,
+        resumption: if config.early_data { Resumption::EarlyData } else { Resumption::Tickets },
+        tickets: match &config.ticket_keys {
+            Some(keys) => Tickets::load(keys.path())?,
+            None => Tickets::of_process(),
+        },
+        guards: Guards::load(&guarded)?,
+    })
+}
+
+fn settings(config: &Config, counts: &Arc<Counts>) -> Result<eyot_front::Settings, Error> {
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    eyot_front::Settings {
+    Ok(eyot_front::Settings {
         connections_max: count(config.limits.connections_max),
         connections_per_address_max: count(config.limits.connections_per_address_max),
         drain: Duration::from_millis(config.limits.drain_ms),
@@ -175,9 +209,11 @@ fn settings(config: &Config, counts: &Arc<Counts>) -> eyot_front::Settings {
             Plain::Redirect => eyot_front::Plain::Redirect,
             Plain::Serve => eyot_front::Plain::Serve,
         },
+        proxy_peers: config.listen.proxy_peers.clone(),
+        tls: tls(&config.tls)?,
         counts: Arc::clone(counts),
         ..eyot_front::Settings::default()
-    }
+    })
 }
 
 /// The parts of a node.

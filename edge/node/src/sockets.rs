@@ -57,7 +57,7 @@ impl Sockets {
     fn with(listen: &Listen, mut inherited: Inherited) -> Result<Self, SocketsError> {
         let (mut front, mut rest) =
             (eyot_front::Sockets::default(), Addresses { udp_sockets: 1, ..Default::default() });
-        for address in &listen.https {
+        for address in listen.https.iter().chain(&listen.guarded) {
             let taken = inherited.take_streams(address.port(), &mut front.tls);
             let taken = inherited.take_datagrams(address.port(), &mut front.udp) || taken;
             if !taken && !holds(&front, *address) {
@@ -149,6 +149,8 @@ mod tests {
             https: https.to_vec(),
             http: http.to_vec(),
             plain: Plain::Redirect,
+            proxy_peers: vec![],
+            guarded: vec![],
             admin_tcp: vec![],
             admin_unix: vec![],
         }

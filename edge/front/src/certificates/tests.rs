@@ -140,6 +140,13 @@ fn a_file_over_a_mib_is_not_loaded_and_a_reload_that_meets_one_keeps_what_was() 
     assert!(error.contains("is too large"), "{error}");
 }
 
+/// A response that says this certificate is good, until the end of the century.
+pub(crate) fn staple_for(der: &[u8]) -> Vec<u8> {
+    use x509_cert::der::Decode as _;
+    let certificate = x509_cert::Certificate::from_der(der).expect("a certificate");
+    super::staple::tests::good(certificate.tbs_certificate.serial_number.as_bytes(), "20990101000000Z")
+}
+
 /// The serial number of the certificate in a file, as its INTEGER has it.
 fn serial(files: &Files) -> Vec<u8> {
     use x509_cert::der::DecodePem as _;

@@ -138,9 +138,21 @@ fn seconds(at: std::time::SystemTime) -> i64 {
 }
 
 fn certificates(shown: &Shown) -> Value {
-    let expiries = shown.certificates.expiries();
-    let row = |(name, at): (String, std::time::SystemTime)| json!({ "name": name, "expires": jiff::Timestamp::try_from(at).ok().map(|at| at.to_string()) });
-    expiries.into_iter().map(row).collect()
+    shown.certificates.shown().iter().map(certificate).collect()
+}
+
+fn certificate(shown: &eyot_front::Shown) -> Value {
+    let time = |at| jiff::Timestamp::try_from(at).ok().map(|at| at.to_string());
+    json!({
+        "name": shown.names.first(),
+        "names": shown.names,
+        "issuer": shown.issuer,
+        "algorithm": shown.algorithm,
+        "source": shown.source.word(),
+        "not_before": time(shown.begins),
+        "expires": time(shown.expires),
+        "ocsp_until": shown.stapled_until.and_then(time),
+    })
 }
 
 fn status(shown: &Shown) -> Value {
@@ -165,6 +177,7 @@ fn status(shown: &Shown) -> Value {
             "code_bytes": node.runtime.code_bytes(),
             "connections": connections.map(|protocol| shown.counts.connections(protocol)).iter().sum::<u64>(),
         },
+        "acme": (shown.acme)(),
         "sync": (shown.status)(),
     })
 }

@@ -7,16 +7,18 @@ use eyot_bundle::grant::PrivateNet;
 use eyot_bundle::name::Name;
 use eyot_bundle::text::{self, Blank, Problems, Table};
 use eyot_guest::SLOTS_MAX;
+use ipnet::IpNet;
 
+use super::acme::{Acme, ChallengeKind};
 use super::secret::Secret;
 use super::{
-    Certificate, Compile, Config, Debug, Egress, Environment, Functions, Identity, Level, Limits, Listen, Log, Origin,
-    Plain, Tls,
+    Compile, Config, Debug, Egress, Environment, Functions, Identity, Level, Limits, Listen, Log, Origin, Plain, Tls,
+    tls,
 };
 use crate::access::Destination;
 
 /// Where names in the document point.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     environment: &'a Environment,
     /// The folder of the document.
     base: &'a Path,
@@ -32,11 +34,15 @@ pub(super) fn config(environment: &Environment, base: &Path, file: &str, source:
     let place = Place { environment, base };
     text::read(file, source, |root| {
         let node = place.node(&mut root.table("node"));
-        let tls = place.tls(&mut root.table("tls"));
+        let tls = tls::read(&place, &mut root.table("tls"));
         let mut table = root.table("listen");
-        let listen = listen(&mut table, &node.run);
-        if !listen.https.is_empty() && tls.certificates.is_empty() {
-            table.note("`https` needs a certificate: name one in `tls.certificates`");
+        let mut listen = listen(&mut table, &node.run);
+        guarded(&tls, &mut listen, &table);
+        if !listen.https.is_empty() && tls.certificates.is_empty() && tls.acme.is_none() {
+            table.note("`https` needs a certificate: name one in `tls.certificates`, or names in `tls.acme`");
+        }
+        if let Some(acme) = &tls.acme {
+            provable(acme, &listen, &mut table);
         }
         root.later(&["stores", "cache", "relay", "dns"]);
         Config {
@@ -54,11 +60,11 @@ pub(super) fn config(environment: &Environment, base: &Path, file: &str, source:
 }
 
 impl Place<'_> {
-    fn path(&self, table: &mut Table<'_>, key: &str) -> text::Field<PathBuf> {
+    pub(super) fn path(&self, table: &mut Table<'_>, key: &str) -> text::Field<PathBuf> {
         table.string(key).not_empty().map(|path| self.base.join(path))
     }
 
-    fn secret(&self, table: &mut Table<'_>, key: &str) -> text::Field<Secret> {
+    pub(super) fn secret(&self, table: &mut Table<'_>, key: &str) -> text::Field<Secret> {
         let credentials = self.environment.credentials.as_deref();
         table.string(key).not_empty().and_then(|text| Secret::named(&text, self.base, credentials))
     }
@@ -74,21 +80,6 @@ impl Place<'_> {
             state: self.path(table, "state").or(folder(&self.environment.state, "/var/lib/eyot")),
             run: self.path(table, "run").or(folder(&self.environment.run, "/run/eyot")),
         }
-    }
-
-    fn tls(&self, table: &mut Table<'_>) -> Tls {
-        table.later(&["acme", "client_auth"]);
-        let _tickets = table.string("resumption").and_then(|word| match word.as_str() {
-            "tickets" => Ok(()),
-            "early-data" => Err("`early-data` comes with a later version; write `tickets`"),
-            _ => Err("write `tickets`"),
-        });
-        let mut certificates = table.tables("certificates");
-        let certificate = |table: &mut Table<'_>| Certificate {
-            chain: self.path(table, "chain").required(),
-            key: self.secret(table, "key").required(),
-        };
-        Tls { certificates: certificates.iter_mut().map(certificate).collect() }
     }
 
     fn origin(&self, table: &mut Table<'_>) -> Origin {
@@ -127,6 +118,17 @@ impl Place<'_> {
     }
 }
 
+/// Notes when no challenge can be answered on the sockets that there are.
+fn provable(acme: &Acme, listen: &Listen, table: &mut Table<'_>) {
+    let answered = |kind: &ChallengeKind| match kind {
+        ChallengeKind::Http01 => !listen.http.is_empty(),
+        ChallengeKind::TlsAlpn01 => !listen.https.is_empty(),
+    };
+    if !acme.challenges.iter().any(answered) {
+        table.note("no challenge of `tls.acme` is answered here: `http-01` needs `http`, `tls-alpn-01` needs `https`");
+    }
+}
+
 /// Whether `url` is `https://host[:port]` and nothing more.
 fn is_origin(url: &str) -> bool {
     let Ok(uri) = url.parse::<http::Uri>() else { return false };
@@ -135,7 +137,7 @@ fn is_origin(url: &str) -> bool {
 }
 
 /// An address and a port.
-struct Address(SocketAddr);
+pub(super) struct Address(pub(super) SocketAddr);
 
 impl std::str::FromStr for Address {
     type Err = String;
@@ -172,12 +174,14 @@ impl std::str::FromStr for Door {
 }
 
 fn listen(table: &mut Table<'_>, run: &Path) -> Listen {
-    table.later(&["udp_sockets", "proxy_protocol"]);
+    table.later(&["udp_sockets"]);
     let usual = || vec![Door::Unix(run.join("admin.sock")), Door::Tcp(SocketAddr::from(([127, 0, 0, 1], 9180)))];
     let mut listen = Listen {
         https: addresses(table, "https").optional().unwrap_or_default(),
         http: addresses(table, "http").optional().unwrap_or_default(),
         plain: table.choice("plain", &[("redirect", Plain::Redirect), ("serve", Plain::Serve)]).or(Plain::Redirect),
+        proxy_peers: proxy_peers(table),
+        guarded: Vec::new(),
         admin_tcp: Vec::new(),
         admin_unix: Vec::new(),
     };
@@ -191,6 +195,49 @@ fn listen(table: &mut Table<'_>, run: &Path) -> Listen {
         table.note("names no address: set `https`, such as `[\"0.0.0.0:443\", \"[::]:443\"]`");
     }
     listen
+}
+
+/// Whom the PROXY protocol is spoken with: nobody, unless it is chosen.
+fn proxy_peers(table: &mut Table<'_>) -> Vec<IpNet> {
+    let is_chosen = table.boolean("proxy_protocol").or(false);
+    let peers = table.parsed_list("proxy_peers").not_empty_list().optional();
+    match (is_chosen, peers) {
+        (true, Some(peers)) => peers.into_iter().map(|Net(net)| net).collect(),
+        (true, None) => {
+            table.note(
+                "`proxy_protocol` needs `proxy_peers`: the networks of your balancers, such as `[\"10.0.0.0/8\"]`",
+            );
+            Vec::new()
+        }
+        (false, Some(_)) => {
+            table.note("`proxy_peers` says nothing without `proxy_protocol = true`");
+            Vec::new()
+        }
+        (false, None) => Vec::new(),
+    }
+}
+
+/// A network.
+struct Net(IpNet);
+
+impl std::str::FromStr for Net {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| format!("`{text}` is no network: `10.0.0.0/8`"))
+    }
+}
+
+/// Adds the listeners of the hosts that ask for a certificate, whose ports are theirs alone.
+fn guarded(tls: &Tls, listen: &mut Listen, table: &Table<'_>) {
+    for address in tls.client_auth.iter().map(|guarded| guarded.listen) {
+        if listen.https.iter().chain(&listen.http).any(|other| other.port() == address.port()) {
+            table.note(format!("port {} is one of `tls.client_auth` and can be no other's", address.port()));
+        }
+        if !listen.guarded.contains(&address) {
+            listen.guarded.push(address);
+        }
+    }
 }
 
 fn limits(table: &mut Table<'_>) -> Limits {

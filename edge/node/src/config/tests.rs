@@ -89,3 +89,48 @@ headers = true
     assert_eq!((config.log.access, config.log.level), (Destination::Off, Level::Debug));
     assert!(config.debug.headers);
 }
+
+#[test]
+fn what_is_said_of_tls_and_of_balancers_is_what_counts() {
+    let listen = "https = [\"127.0.0.1:0\"]\nproxy_protocol = true\nproxy_peers = [\"10.0.0.0/8\", \"2001:db8::/32\"]";
+    let chosen = r#"
+certificates = [{ chain = "tls/shop.pem", key = "shop-key", ocsp = "tls/shop.ocsp" }]
+min = "1.2"
+resumption = "early-data"
+ticket_keys = "tickets"
+client_auth = [
+  { host = "API.example.com", ca = "clients.pem", listen = "127.0.0.1:8443" },
+  { host = "b.example.com", ca = "clients.pem", listen = "127.0.0.1:8443" },
+]
+"#;
+    let (before, rest) = SMALL.split_once("certificates").expect("it has some");
+    let after = rest.split_once('\n').expect("a line").1;
+    let source = format!("{before}{chosen}{after}").replace("https = [\"127.0.0.1:0\"]", listen);
+    let environment = Environment { credentials: Some("/creds".into()), ..Environment::default() };
+    let config = Config::parse_in(&environment, "/etc/eyot/node.toml", &source).expect("a good config");
+    let tls = &config.tls;
+    assert!(tls.tls_1_2 && tls.early_data);
+    assert_eq!(tls.certificates[0].ocsp.as_deref(), Some(Path::new("/etc/eyot/tls/shop.ocsp")));
+    assert_eq!(tls.ticket_keys.as_ref().expect("named").path(), Path::new("/creds/tickets"));
+    let hosts: Vec<_> = tls.client_auth.iter().map(|guarded| guarded.host.as_str()).collect();
+    assert_eq!(hosts, ["api.example.com", "b.example.com"]);
+    assert_eq!(config.listen.guarded, ["127.0.0.1:8443".parse().expect("an address")]);
+    assert_eq!(config.listen.proxy_peers.len(), 2);
+    let usual = Config::parse_in(&environment, "/etc/eyot/node.toml", SMALL).expect("a good config");
+    assert!(!usual.tls.tls_1_2 && !usual.tls.early_data && usual.tls.ticket_keys.is_none());
+    assert!(usual.listen.proxy_peers.is_empty() && usual.listen.guarded.is_empty());
+}
+
+#[test]
+fn no_more_hosts_than_a_hundred_may_ask_for_a_certificate() {
+    let environment = Environment { credentials: Some("/creds".into()), ..Environment::default() };
+    for (hosts, fits) in [(100, true), (101, false)] {
+        let host = |number| {
+            format!("[[tls.client_auth]]\nhost = \"h{number}.test\"\nca = \"c.pem\"\nlisten = \"127.0.0.1:8443\"\n")
+        };
+        let source = format!("{SMALL}{}", (0..hosts).map(host).collect::<String>());
+        let read = Config::parse_in(&environment, "/etc/eyot/node.toml", &source);
+        assert_eq!(read.is_ok(), fits, "{hosts}");
+        assert!(read.err().is_none_or(|problems| problems.to_string().contains("more than 100")));
+    }
+}
