@@ -99,7 +99,7 @@ min = "1.2"
 resumption = "early-data"
 ticket_keys = "tickets"
 client_auth = [
-  { host = "API.example.com", ca = "clients.pem", listen = "127.0.0.1:8443" },
+  { host = "api.example.com", ca = "clients.pem", listen = "127.0.0.1:8443" },
   { host = "b.example.com", ca = "clients.pem", listen = "127.0.0.1:8443" },
 ]
 "#;
