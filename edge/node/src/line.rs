@@ -102,13 +102,19 @@ async fn answer(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Re
     };
     let (loan, request) = Loan::new(request);
     let fault = match ask(node, &entry, &route.target, request, &asked, record).await {
-        Err(fault) if fault.code.side() != Side::Client => fault,
+        Err(fault) if fault.code.side() != Side::Client && opens(fallback, &asked) => fault,
         other => return other,
     };
     let Some(request) = loan.back() else { return Err(fault) };
     record.fault(&fault);
     record.target(fallback);
     ask(node, &entry, fallback, request, &asked, record).await
+}
+
+/// Whether a target can open what is asked for: a function's world has no upgrade, and a fixed 200 would look like an open
+/// tunnel.
+fn opens(target: &Target, asked: &Asked) -> bool {
+    asked.connect.is_none() || matches!(target.kind, Kind::Upstream(_))
 }
 
 /// Asks one target. What it says for others to say is taken out of its answer.
@@ -120,8 +126,7 @@ async fn ask(
     asked: &Asked,
     record: &mut Record,
 ) -> Result<Response<Body>, Fault> {
-    if asked.connect.is_some() && !matches!(target.kind, Kind::Upstream(_)) {
-        // A function's world has no upgrade, and a fixed 200 would look like an open tunnel.
+    if !opens(target, asked) {
         return Err(Fault::new(Code::BadRequest).because("a WebSocket is opened at upstreams only"));
     }
     let mut response = match &target.kind {

@@ -7,5 +7,6 @@ mod hostile;
 mod interim;
 mod names;
 mod pooling;
+mod sockets;
 mod tls;
 mod tunnels;

@@ -1,106 +1,16 @@
 //! Tunnels: opened over both versions, bytes both ways, how they end, and what is not taken for one.
 
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use eyot_fetch::Fetch;
-use eyot_plan::arrival::{Connect, Interim};
-use eyot_plan::body::{self, Body};
+use eyot_plan::body;
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::way::Way;
-use http::{Request, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use http_body_util::BodyExt;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::harness::*;
-
-type Client = mpsc::UnboundedSender<Result<Frame<Bytes>, Fault>>;
-
-/// What a client sends into a tunnel, as the test goes on.
-fn client() -> (Client, Body) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let source =
-        futures_util::stream::unfold(receiver, |mut from| async move { from.recv().await.map(|it| (it, from)) });
-    (sender, StreamBody::new(source).boxed_unsync())
-}
-
-fn data(text: &'static str) -> Result<Frame<Bytes>, Fault> {
-    Ok(Frame::data(Bytes::from_static(text.as_bytes())))
-}
-
-async fn open(fetch: &Fetch, way: &Way, uri: String, body: Body) -> Result<Response<Body>, Fault> {
-    let request = Request::get(uri)
-        .header("sec-websocket-protocol", "chat")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", "theirs")
-        .header("content-length", "7")
-        .header("x-own", "1")
-        .body(body)
-        .expect("a request");
-    fetch.tunnel(way, request, Connect::WebSocket, &Interim::none()).await
-}
-
-/// Reads until this has come down.
-async fn comes(body: &mut Body, text: &str) {
-    let mut got = Vec::new();
-    while got.len() < text.len() {
-        let frame = body.frame().await.expect("more").expect("no fault");
-        got.extend_from_slice(frame.data_ref().expect("data"));
-    }
-    assert_eq!(String::from_utf8_lossy(&got), text);
-}
-
-/// The head with which a server accepts the key in this request.
-fn accepting(head: &str) -> String {
-    let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).expect("a key");
-    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    let accept = STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()));
-    format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
-    )
-}
-
-/// Gives bytes back until the client's side ends, then says so and ends.
-async fn give_back(mut stream: TcpStream) {
-    let mut buffer = [0; 4096];
-    loop {
-        match stream.read(&mut buffer).await {
-            Ok(0) => break,
-            Ok(read) => stream.write_all(&buffer[..read]).await.expect("written"),
-            Err(_) => return,
-        }
-    }
-    let _ = stream.write_all(b"bye").await;
-}
-
-type Heads = Arc<Mutex<Vec<String>>>;
-
-/// A server of WebSockets over HTTP/1.1, and the heads it saw.
-async fn echoes() -> (Server, Heads) {
-    let heads = Heads::default();
-    let seen = Arc::clone(&heads);
-    let server = raw(move |mut stream, _| {
-        let seen = Arc::clone(&seen);
-        async move {
-            let head = read_head(&mut stream).await.expect("a head");
-            // The first bytes come with the head.
-            let hello = format!("{}hello", accepting(&head));
-            seen.lock().expect("no panic").push(head);
-            stream.write_all(hello.as_bytes()).await.expect("written");
-            give_back(stream).await;
-        }
-    })
-    .await;
-    (server, heads)
-}
+use crate::sockets::*;
 
 #[tokio::test]
 async fn a_tunnel_over_http_1_is_opened_as_a_websocket_and_passes_bytes_both_ways_until_one_side_ends() {
@@ -188,66 +98,6 @@ async fn what_is_no_acceptance_opens_no_tunnel() {
     }
 }
 
-/// What a server of HTTP/2 does with what is asked.
-#[derive(Clone, Copy, PartialEq)]
-enum Takes {
-    Tunnels,
-    Nothing,
-}
-
-/// A server of HTTP/2 over TLS that tells each request's method, protocol and fields, and gives bytes back; `refuse` is
-/// refused with 403. Where it takes no tunnels it speaks HTTP/1.1 to who offers nothing else.
-async fn echoes_h2(takes: Takes) -> (Server, Way, Heads) {
-    let (ca, mut config) = certificate(&["up.test"]);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let heads = Heads::default();
-    let seen = Arc::clone(&heads);
-    let server = raw(move |stream, _| {
-        let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
-        async move {
-            let Ok(mut tls) = acceptor.accept(stream).await else { return };
-            if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-                return serve_h2(tls, takes, seen).await;
-            }
-            let head = read_head(&mut tls).await.expect("a head");
-            tls.write_all(accepting(&head).as_bytes()).await.expect("written");
-            seen.lock().expect("no panic").push(head);
-            let (mut read, mut write) = tokio::io::split(tls);
-            drop(tokio::io::copy(&mut read, &mut write).await);
-        }
-    })
-    .await;
-    (server, way_tls(Some("up.test"), Some(&ca)), heads)
-}
-
-async fn serve_h2(tls: tokio_rustls::server::TlsStream<TcpStream>, takes: Takes, seen: Heads) {
-    let mut builder = h2::server::Builder::new();
-    if takes == Takes::Tunnels {
-        builder.enable_connect_protocol();
-    }
-    let mut connection = builder.handshake::<_, Bytes>(tls).await.expect("HTTP/2");
-    while let Some(Ok((request, mut respond))) = connection.accept().await {
-        let protocol = request.extensions().get::<h2::ext::Protocol>().map(|it| it.as_str().to_owned());
-        let said = format!("{} {protocol:?} {} {:?}", request.method(), request.uri(), request.headers());
-        seen.lock().expect("no panic").push(said);
-        if request.uri().path() == "/refuse" {
-            let mut stream = respond.send_response(Response::builder().status(403).body(()).expect("one"), false);
-            stream.as_mut().expect("open").send_data(Bytes::from_static(b"no"), true).expect("open");
-            continue;
-        }
-        let mut send = respond.send_response(Response::new(()), false).expect("open");
-        tokio::spawn(async move {
-            let mut body = request.into_body();
-            while let Some(Ok(bytes)) = poll_fn(|cx| body.poll_data(cx)).await {
-                drop(body.flow_control().release_capacity(bytes.len()));
-                drop(send.send_data(bytes, false));
-            }
-            drop(send.send_data(Bytes::from_static(b"bye"), true));
-        });
-    }
-}
-
 #[tokio::test]
 async fn a_tunnel_over_http_2_is_a_stream_of_its_own_beside_others() {
     let (server, way, heads) = echoes_h2(Takes::Tunnels).await;
@@ -264,9 +114,11 @@ async fn a_tunnel_over_http_2_is_a_stream_of_its_own_beside_others() {
         comes(response.body_mut(), "bye").await;
         assert!(response.body_mut().frame().await.is_none());
     }
-    let refused = open(&fetch, &way, server.https("127.0.0.1", "/refuse"), client().1).await.expect("an answer");
+    let (client, body) = client();
+    client.send(data("nothing of it leaves")).expect("listened to");
+    let refused = open(&fetch, &way, server.https("127.0.0.1", "/refuse"), body).await.expect("an answer");
     assert_eq!(refused.status(), 403);
-    assert_eq!(refused.into_body().collect().await.expect("a body").to_bytes(), "no");
+    assert_eq!(refused.into_body().collect().await.expect("a body").to_bytes(), "no, after 0");
     assert_eq!(server.connections(), 1);
     let heads = heads.lock().expect("no panic");
     let said = &heads[0];
@@ -313,7 +165,7 @@ async fn a_client_that_breaks_off_or_leaves_ends_the_upstreams_side() {
         client.send(Err(Fault::new(Code::ClientTimeout))).expect("listened to");
         let fault = response.body_mut().frame().await.expect("an end").expect_err("it was broken off");
         assert_eq!(fault.code, Code::ClientTimeout, "{uri}");
-        let (_client, body) = self::client();
+        let (_client, body) = crate::sockets::client();
         drop(open(&fetch, &way, uri, body).await.expect("an answer"));
     }
     for _ in 0..2 {
@@ -344,6 +196,40 @@ async fn an_open_tunnel_has_no_time_in_all_and_ends_when_both_sides_are_silent()
         let fault = response.body_mut().frame().await.expect("an end").expect_err("silence");
         assert_eq!(fault.code, Code::UpstreamTimeout, "{uri}");
         assert!(response.body_mut().frame().await.is_none());
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn what_passes_one_way_only_keeps_a_tunnel_open_too() {
+    let every = std::time::Duration::from_secs(15);
+    for upstream_talks in [true, false] {
+        let server = raw(move |mut stream, _| async move {
+            let head = read_head(&mut stream).await.expect("a head");
+            stream.write_all(accepting(&head).as_bytes()).await.expect("written");
+            for _ in 0..3 * usize::from(upstream_talks) {
+                tokio::time::sleep(every).await;
+                stream.write_all(b"x").await.expect("written");
+            }
+            read_all(&mut stream).await;
+        })
+        .await;
+        let (client, body) = client();
+        let mut way = way();
+        way.timeouts.tunnel_idle_ms = 20_000;
+        let mut response = open(&fetch(), &way, server.http("/"), body).await.expect("an answer");
+        tokio::time::pause();
+        for _ in 0..3 {
+            if upstream_talks {
+                comes(response.body_mut(), "x").await;
+            } else {
+                client.send(data("x")).expect("listened to");
+                let silent = tokio::time::timeout(every, response.body_mut().frame()).await;
+                assert!(silent.is_err(), "it ended");
+            }
+        }
+        let fault = response.body_mut().frame().await.expect("an end").expect_err("silence");
+        assert_eq!(fault.code, Code::UpstreamTimeout);
         tokio::time::resume();
     }
 }

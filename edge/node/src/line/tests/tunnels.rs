@@ -96,10 +96,15 @@ async fn a_websocket_is_refused_where_nothing_could_speak_it() {
     ]);
     let upstreams = json!({"none": {"servers": ["http://127.0.0.1:1"]}});
     house.granted(1, &json!({"routes": routes, "functions": functions, "upstreams": upstreams}), &loopback());
-    for path in ["/function", "/fixed", "/moved", "/open"] {
+    for (path, status, code) in [
+        ("/function", 400, "bad_request"),
+        ("/fixed", 400, "bad_request"),
+        ("/moved", 400, "bad_request"),
+        ("/open", 502, "upstream_unreachable"),
+    ] {
         let response = house.node.answer(opening(path, body::empty())).await;
-        assert_eq!(response.status(), 400, "{path}");
-        assert!(text(response).await.contains("\"bad_request\""), "{path}");
+        assert_eq!(response.status(), status, "{path}");
+        assert!(text(response).await.contains(&format!("\"{code}\"")), "{path}");
     }
     assert!(!house.node.telemetry.render().contains("eyot_function_calls_total{app=\"shop\""));
 }
