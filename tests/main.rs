@@ -18,3 +18,4 @@ mod tidy;
 mod trust;
 mod units;
 mod upstreams;
+mod websocket;
