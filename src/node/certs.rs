@@ -84,7 +84,10 @@ mod tests {
             let found = days_left(&certificate, now.parse().expect("a time"));
             assert_eq!(found, Some(left), "{now}");
             let line = line(&certificate, found);
-            assert!(line.starts_with("shop.test  ECDSA  file") && line.contains(says) && !line.contains("ocsp"), "{line}");
+            assert!(
+                line.starts_with("shop.test  ECDSA  file") && line.contains(says) && !line.contains("ocsp"),
+                "{line}"
+            );
         }
         certificate["ocsp_until"] = json!("2026-11-25T00:00:00Z");
         assert!(line(&certificate, None).ends_with("by CN=fleet  ocsp until 2026-11-25T00:00:00Z"));

@@ -136,8 +136,8 @@ async fn handshake(
 }
 
 /// The chain of certificates the client gave.
-fn client_chain(quic: &quinn::Connection) -> Option<Box<Vec<CertificateDer<'static>>>> {
-    quic.peer_identity()?.downcast().ok()
+fn client_chain(quic: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+    quic.peer_identity()?.downcast().ok().map(|chain| *chain)
 }
 
 /// The name the client gave.
@@ -159,7 +159,7 @@ async fn streams<A: Answer>(
     let connection = Arc::new(Connection {
         protocol: Protocol::H3,
         client: quic.remote_address(),
-        door: listen::door(house, made, sni.as_deref(), client_chain(&quic).as_deref().map(Vec::as_slice)),
+        door: listen::door(house, made, sni.as_deref(), client_chain(&quic).as_deref()),
         tls: Some(Named { sni, certificates }),
         activity: activity.clone(),
     });

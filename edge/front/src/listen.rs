@@ -10,8 +10,8 @@ use rustls::server::{Acceptor, ClientHello};
 use rustls_pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -101,7 +101,9 @@ async fn behind_a_balancer<A: Answer>(house: Arc<House<A>>, mut accepted: Accept
     };
     match said {
         Ok(Ok(client)) => accepted.client = client.unwrap_or(accepted.client),
-        Ok(Err(error)) => return tracing::debug!(balancer = %accepted.client, %error, "a balancer's client is not known"),
+        Ok(Err(error)) => {
+            return tracing::debug!(balancer = %accepted.client, %error, "a balancer's client is not known");
+        }
         Err(_) => return tracing::debug!(balancer = %accepted.client, "a balancer did not name its client in time"),
     }
     begin(&house, accepted, kind);

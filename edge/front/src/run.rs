@@ -43,7 +43,13 @@ pub async fn run<A: Answer>(
         Some(lineage) => lineage.clone(),
         None => first().map_err(Error::Socket)?,
     };
-    let tls = Tls::new(certificates.clone(), settings.tls.clone(), h3::transport(&settings), &Waiting::default(), &lineage.keys)?;
+    let tls = Tls::new(
+        certificates.clone(),
+        settings.tls.clone(),
+        h3::transport(&settings),
+        &Waiting::default(),
+        &lineage.keys,
+    )?;
     let exchanges = Exchanges {
         answer,
         challenges: certificates.challenges(),

@@ -17,9 +17,9 @@ use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
 use crate::acme::ACME_TLS;
 use crate::certificates::{Certificates, Chooser};
 use crate::error::Error;
-use crate::steer::Keys;
 use crate::guard::Guard;
 use crate::settings::{Resumption, TlsSettings};
+use crate::steer::Keys;
 use named::Naming;
 use tickets::Ticketer;
 
@@ -53,8 +53,11 @@ pub(crate) struct Tls {
     tcp: ServerConfig,
     quic: ServerConfig,
     quic_base: quinn::ServerConfig,
-    made: Mutex<HashMap<(Option<IpAddr>, Option<u16>), Made>>,
+    made: Mutex<HashMap<Place, Made>>,
 }
+
+/// A local address, and a guarded port.
+type Place = (Option<IpAddr>, Option<u16>);
 
 /// The configurations of one local address, at one guarded port or at all that are not.
 #[derive(Clone)]
@@ -74,7 +77,8 @@ impl Tls {
         keys: &Keys,
     ) -> Result<Self, Error> {
         let both: &[_] = &[&rustls::version::TLS13, &rustls::version::TLS12];
-        let tcp = config(&certificates, if settings.tls_1_2 { both } else { &both[..1] }, &[b"h2", b"http/1.1", ACME_TLS])?;
+        let tcp =
+            config(&certificates, if settings.tls_1_2 { both } else { &both[..1] }, &[b"h2", b"http/1.1", ACME_TLS])?;
         let tcp = resuming(tcp, &settings, "tcp");
         let quic = config(&certificates, &both[..1], &[b"h3"])?;
         let quic = match settings.resumption {

@@ -205,7 +205,12 @@ pub(super) mod tests {
     fn single(serial: &[u8], status: u8, this: &str, next: Option<&str>) -> Vec<u8> {
         let id = of(
             SEQUENCE,
-            &[&of(SEQUENCE, &[]), &value(OCTET_STRING, &[1; 20]), &value(OCTET_STRING, &[2; 20]), &value(INTEGER, serial)],
+            &[
+                &of(SEQUENCE, &[]),
+                &value(OCTET_STRING, &[1; 20]),
+                &value(OCTET_STRING, &[2; 20]),
+                &value(INTEGER, serial),
+            ],
         );
         let next = next.map(|next| value(EXPLICIT_0, &value(GENERALIZED_TIME, next.as_bytes()))).unwrap_or_default();
         of(SEQUENCE, &[&id, &value(status, &[]), &value(GENERALIZED_TIME, this.as_bytes()), &next])

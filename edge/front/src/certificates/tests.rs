@@ -111,7 +111,9 @@ fn a_pair_that_is_of_no_use_is_refused_by_name() {
         (&nameless, &nameless_key, "nameless.pem"),
         (&missing, &other_key, "missing.pem"),
     ] {
-        let error = Certificates::load(&[Files { chain: chain.clone(), key: key.clone(), ocsp: None }]).expect_err("of no use").to_string();
+        let error = Certificates::load(&[Files { chain: chain.clone(), key: key.clone(), ocsp: None }])
+            .expect_err("of no use")
+            .to_string();
         assert!(error.contains(blamed), "{error}");
     }
     assert!(matches!(Certificates::load(&[]), Err(Error::NoCertificate)));
@@ -122,7 +124,8 @@ fn a_file_over_a_mib_is_not_loaded_and_a_reload_that_meets_one_keeps_what_was() 
     const MIB: usize = 1 << 20;
     let folder = TempDir::new().expect("a folder");
     let Files { chain, key, .. } = write(&folder, "a", &["a.net"], &ecdsa());
-    let certificates = Certificates::load(&[Files { chain: chain.clone(), key: key.clone(), ocsp: None }]).expect("good files");
+    let certificates =
+        Certificates::load(&[Files { chain: chain.clone(), key: key.clone(), ocsp: None }]).expect("good files");
     for file in [&chain, &key] {
         let good = std::fs::read_to_string(file).expect("a file");
         // What stands between the parts of a PEM file is no part of it.
@@ -136,7 +139,8 @@ fn a_file_over_a_mib_is_not_loaded_and_a_reload_that_meets_one_keeps_what_was() 
         std::fs::write(file, good).expect("a file");
     }
     let endless = PathBuf::from("/dev/zero");
-    let error = Certificates::load(&[Files { chain: endless, key, ocsp: None }]).expect_err("it has no end").to_string();
+    let error =
+        Certificates::load(&[Files { chain: endless, key, ocsp: None }]).expect_err("it has no end").to_string();
     assert!(error.contains("is too large"), "{error}");
 }
 

@@ -26,10 +26,13 @@ fn waits(folder: &TempDir, waiting: &Waiting) -> Endpoint {
     let (chain_file, key_file) = (folder.path().join("a.pem"), folder.path().join("a.key"));
     std::fs::write(&chain_file, certificate.pem()).expect("a file");
     std::fs::write(&key_file, key.serialize_pem()).expect("a file");
-    let certificates = Certificates::load(&[Files { chain: chain_file, key: key_file, ocsp: None }]).expect("good files");
+    let certificates =
+        Certificates::load(&[Files { chain: chain_file, key: key_file, ocsp: None }]).expect("good files");
     let keys = Keys::random().expect("randomness");
-    let tls = Tls::new(certificates, TlsSettings::default(), transport(&Settings::default()), waiting, &keys).expect("TLS");
-    endpoint(&tls, &keys, Slot { socket: UdpSocket::bind("127.0.0.1:0").expect("loopback"), slot: 0 }).expect("an endpoint")
+    let tls =
+        Tls::new(certificates, TlsSettings::default(), transport(&Settings::default()), waiting, &keys).expect("TLS");
+    endpoint(&tls, &keys, Slot { socket: UdpSocket::bind("127.0.0.1:0").expect("loopback"), slot: 0 })
+        .expect("an endpoint")
 }
 
 /// The first datagrams of this many clients, each as it came over the wire.

@@ -87,8 +87,7 @@ fn tls(files: &[Files]) -> Tls {
 async fn a_client_gets_the_certificate_whose_algorithm_it_offers_with_its_own_staple() {
     let folder = TempDir::new().expect("a folder");
     let key = |algorithm| KeyPair::generate_for(algorithm).expect("a key");
-    let files =
-        [files(&folder, "rsa", &key(&PKCS_RSA_SHA256)), files(&folder, "ecdsa", &key(&PKCS_ECDSA_P256_SHA256))];
+    let files = [files(&folder, "rsa", &key(&PKCS_RSA_SHA256)), files(&folder, "ecdsa", &key(&PKCS_ECDSA_P256_SHA256))];
     let made = tls(&files).at(None, None).expect("a configuration");
     let (ecdsa, rsa) = (SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256);
     for (schemes, expect) in [

@@ -93,7 +93,10 @@ impl Tickets {
             let mut secret = [0; KEY_BYTES];
             rand::fill(&mut secret).ok()?;
             let previous = keys.keys.first().cloned();
-            *keys = Arc::new(Keys { keys: [Arc::new(Key::new(&secret)?)].into_iter().chain(previous).collect(), since: now });
+            *keys = Arc::new(Keys {
+                keys: [Arc::new(Key::new(&secret)?)].into_iter().chain(previous).collect(),
+                since: now,
+            });
         }
         Some(keys.clone())
     }
@@ -105,7 +108,9 @@ impl Tickets {
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).ok()?;
         let mut sealed = [&now.to_be_bytes(), plain].concat();
-        key.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(transport), &mut sealed).ok()?;
+        key.key
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(transport), &mut sealed)
+            .ok()?;
         let ticket = [&key.name[..], &nonce, &sealed].concat();
         (ticket.len() <= TICKET_BYTES_MAX).then_some(ticket)
     }

@@ -174,9 +174,7 @@ impl Front {
                 tokio::spawn(connection);
                 Ok(Client::H2(sender, socket))
             }
-            Protocol::H3 => {
-                Ok(Client::H3(eyot_h3::client::connect(Arc::new(config), self.tls, name).await?))
-            }
+            Protocol::H3 => Ok(Client::H3(eyot_h3::client::connect(Arc::new(config), self.tls, name).await?)),
         }
     }
 
