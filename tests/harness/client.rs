@@ -72,7 +72,8 @@ impl Ask {
         Self::url(&url, Protocol::H1, Authorities::Public, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
-    fn url(url: &str, protocol: Protocol, authorities: Authorities, connect: SocketAddr) -> Self {
+    /// Any URL, at this address, trusting these authorities.
+    pub(crate) fn url(url: &str, protocol: Protocol, authorities: Authorities, connect: SocketAddr) -> Self {
         let url = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
         let (method, headers, body) = (Method::GET, HeaderMap::new(), body::empty());
         let connect = Some(connect);

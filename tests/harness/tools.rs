@@ -42,3 +42,31 @@ fn install_python_packages() -> PathBuf {
     std::fs::write(&mark, list).expect("the mark");
     folder
 }
+
+/// A package of Debian's, fetched by its client and unpacked into the target folder without being installed.
+pub(crate) fn debian(package: &str) -> PathBuf {
+    let folder = target().join("debs");
+    let root = folder.join(package);
+    if root.exists() {
+        return root;
+    }
+    println!("fetching {package} into {}", folder.display());
+    let aside = tempfile::tempdir_in({
+        std::fs::create_dir_all(&folder).expect("a folder in target");
+        &folder
+    })
+    .expect("a folder");
+    let run = |command: &mut Command| {
+        let output = command.current_dir(aside.path()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(Command::new("apt-get").args(["-qq", "-o", "Debug::NoLocking=1", "download", package]));
+    let mut files = std::fs::read_dir(aside.path()).expect("the folder").filter_map(Result::ok).map(|file| file.path());
+    let file = files.find(|path| path.extension().is_some_and(|ending| ending == "deb")).expect("a package");
+    run(Command::new("dpkg-deb").arg("-x").arg(file).arg("root"));
+    // Whole or not at all; another run may have been first.
+    if let Err(error) = std::fs::rename(aside.path().join("root"), &root) {
+        assert!(root.exists(), "{}: {error}", root.display());
+    }
+    root
+}

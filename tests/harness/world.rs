@@ -158,6 +158,17 @@ impl World {
         config
     }
 
+    /// Starts the node `id` on `port`, with its configuration changed by `edit`, and waits until it listens.
+    pub(crate) fn node_edited(&self, id: &str, port: u16, edit: impl FnOnce(String) -> String) -> Node {
+        let admin = free_port();
+        let config = self.path(format!("{id}.toml"));
+        fs::write(&config, edit(self.node_toml(id, port, admin, ""))).expect("node.toml");
+        let process = start_node(id, &config);
+        let node = Node { id: id.to_owned(), port, admin, process, config };
+        node.wait_until_up();
+        node
+    }
+
     /// Starts the node `id`.
     pub(crate) fn node(&self, id: &str) -> Node {
         self.node_with(id, "")

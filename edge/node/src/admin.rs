@@ -52,6 +52,8 @@ pub struct Shown {
     pub counts: Arc<Counts>,
     /// What the pull says of itself.
     pub status: Status,
+    /// How the certificates are that the node gets by itself.
+    pub acme: Status,
     /// What the pull can be asked for.
     pub pull: Handle,
     /// This run of the process.

@@ -2,6 +2,7 @@
 //! not know each other. It must never decide what `plan` decides, nor speak QUIC, TLS or WebAssembly itself.
 
 pub mod access;
+pub mod acme;
 pub mod activate;
 pub mod admin;
 mod admit;

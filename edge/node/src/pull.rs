@@ -23,11 +23,12 @@ use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::{Reason, Refusal};
 use eyot_bundle::trust::Trust;
-use eyot_link::wire::Base64;
+use eyot_link::wire::{Base64, Sealed};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::acme::Answers;
 use crate::activate::{Active, Apps, World, aborts};
 use crate::ledger::serving::{self, Serving};
 use crate::ledger::{AppRecord, Change, Files, Ledger, LedgerError};
@@ -63,6 +64,8 @@ pub struct Setup<P, A> {
     pub root: Vec<u8>,
     /// How often to ask when nothing was told, in milliseconds; jittered.
     pub poll_ms: u64,
+    /// What answers the challenges that other nodes tell.
+    pub answers: Answers,
 }
 
 /// Why a node cannot begin to pull.
@@ -316,6 +319,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
                     self.round(inline).await;
                 }
             }
+            listen::Heard::Challenge(Sealed { sealed: Base64(sealed) }) => self.setup.answers.hear(&sealed),
             listen::Heard::Open(url) => self.setup.status.facts().parent = Some(url),
             listen::Heard::Lost(why) => {
                 let mut facts = self.setup.status.facts();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ::aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 
@@ -23,7 +23,8 @@ pub(super) fn certificate(challenge: &Challenge) -> Result<Arc<CertifiedKey>, Er
     let key = KeyPair::generate().map_err(failed)?;
     let chain = vec![params.self_signed(&key).map_err(failed)?.der().clone()];
     let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let made = CertifiedKey::from_der(chain, key.into(), &aws_lc_rs::default_provider());
-    made.map(Arc::new)
-        .map_err(|error| Error::Challenge { name: challenge.name().to_owned(), reason: error.to_string() })
+    // The library cannot read the extension, and so cannot compare the two; they were made for each other.
+    let key = any_ecdsa_type(&key.into())
+        .map_err(|error| Error::Challenge { name: challenge.name().to_owned(), reason: error.to_string() })?;
+    Ok(Arc::new(CertifiedKey::new(chain, key)))
 }

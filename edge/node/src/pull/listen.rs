@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use eyot_link::error::Error;
-use eyot_link::wire::{Change, WatchLine};
+use eyot_link::wire::{Change, Sealed, WatchLine};
 use tokio::sync::mpsc;
 
 use super::jittered;
@@ -19,6 +19,8 @@ const PAUSE_MS_MAX: u64 = 30_000;
 
 /// What the stream says.
 pub(super) enum Heard {
+    /// A challenge of ACME that another node wants answered.
+    Challenge(Sealed),
     /// The state changed; who said so.
     Change(Change, String),
     /// A stream is open; who gives it.
@@ -64,6 +66,11 @@ async fn listen<P: Parent>(
         match watch.next().await? {
             // A stream that lived for a beat was a good one; one that only ever gives changes and ends is not.
             WatchLine::Beat(_) => *pause_ms = PAUSE_MS,
+            WatchLine::Challenge(challenge) => {
+                if sender.send(Heard::Challenge(challenge)).await.is_err() {
+                    return Ok(());
+                }
+            }
             WatchLine::Change(change) => {
                 let url = watch.url().to_owned();
                 if sender.send(Heard::Change(change, url)).await.is_err() {

@@ -1,7 +1,7 @@
 //! The pull of a whole node, on a thread and a runtime of its own, so that neither waits for the other.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -9,8 +9,10 @@ use eyot_link::client::{Client, Parents, Token};
 use tokio::sync::oneshot;
 
 use super::{Handle, Pull, PullError, Setup};
+use crate::acme::Answers;
 use crate::blobs::Blobs;
 use crate::compile::{Compilers, Options};
+use crate::config::Config;
 use crate::config::secret::SecretError;
 use crate::node::Node;
 use crate::stage::Stage;
@@ -52,12 +54,8 @@ impl Service {
     ///
     /// # Errors
     /// What is wrong with what the node was told; no parent is asked yet.
-    pub fn start(node: &Arc<Node>, program: PathBuf) -> Result<Self, ServiceError> {
+    pub fn start(node: &Arc<Node>, answers: Answers, program: PathBuf) -> Result<Self, ServiceError> {
         let config = &node.config;
-        let read = |path: &PathBuf| std::fs::read(path).map_err(|source| file(path.clone(), source));
-        let token = Token::new(&config.origin.token.text()?)?;
-        let ca_pem = read(&config.origin.ca)?;
-        let parents = Parents { urls: config.origin.urls.clone(), ca_pem, token: Some(token), signer: None };
         let compile = &config.functions.compile;
         let options = Options {
             program,
@@ -69,7 +67,7 @@ impl Service {
         let blobs = Blobs::open(state).map_err(|source| file(state.join("blobs"), source))?;
         let (runtime, telemetry) = (node.runtime.clone(), Arc::clone(&node.telemetry));
         let compilers = Compilers::new(options);
-        let stage = Stage::new(Client::new(parents)?, blobs, compilers, runtime, Arc::clone(&telemetry));
+        let stage = Stage::new(client(config)?, blobs, compilers, runtime, Arc::clone(&telemetry));
         let status = Arc::<Status>::default();
         let setup = Setup {
             stage: Arc::new(stage),
@@ -80,6 +78,7 @@ impl Service {
             region: config.node.region.clone(),
             state: state.clone(),
             root: read(&config.origin.root)?,
+            answers,
             poll_ms: config.origin.poll_ms,
         };
         let (pull, handle) = Pull::start(setup)?;
@@ -107,6 +106,21 @@ impl Drop for Service {
             let _ = thread.join();
         }
     }
+}
+
+/// The way to the node's parents, as this node. Its connections live on the runtime that asks.
+///
+/// # Errors
+/// What is wrong with what the node was told; no parent is asked yet.
+pub fn client(config: &Config) -> Result<Client, ServiceError> {
+    let token = Token::new(&config.origin.token.text()?)?;
+    let ca_pem = read(&config.origin.ca)?;
+    let urls = config.origin.urls.clone();
+    Ok(Client::new(Parents { urls, ca_pem, token: Some(token), signer: None })?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ServiceError> {
+    std::fs::read(path).map_err(|source| file(path.to_owned(), source))
 }
 
 fn spawn(pull: Pull<Client, Node>, stopped: oneshot::Receiver<()>) -> io::Result<JoinHandle<()>> {

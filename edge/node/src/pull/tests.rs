@@ -74,6 +74,7 @@ impl Node {
             state: state.to_owned(),
             root: world.root.clone(),
             poll_ms: 20_000,
+            answers: crate::acme::Answers::default(),
         };
         let (pull, handle) = Pull::start(setup).expect("started");
         (self.pull, self.handle) = (Some(pull), Some(handle));
