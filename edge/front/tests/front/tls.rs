@@ -94,3 +94,30 @@ async fn a_client_that_asks_for_an_unknown_name_is_told_so_over_tcp_and_quic() {
     }
     front.ended().await;
 }
+
+/// What `openssl s_client` says of a handshake; none where it is not installed.
+async fn openssl(front: &Front, arguments: &'static [&'static str]) -> Option<String> {
+    let address = front.tls.to_string();
+    let asked = move || {
+        let mut command = std::process::Command::new("openssl");
+        command.args(["s_client", "-brief", "-connect", &address]).args(arguments);
+        let output = command.stdin(std::process::Stdio::null()).output().ok()?;
+        Some(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    };
+    tokio::task::spawn_blocking(asked).await.expect("no panic")
+}
+
+#[tokio::test]
+async fn openssl_agrees_on_versions_and_names() {
+    let front = Front::answering(|_| async { text("served") });
+    for (arguments, says) in [
+        (&["-servername", "a.net", "-tls1_3"][..], "Protocol version: TLSv1.3"),
+        (&["-servername", "a.net", "-tls1_2"], "alert protocol version"),
+        (&["-servername", "c.net"], "unrecognized name"),
+        (&["-noservername"], "Protocol version: TLSv1.3"),
+    ] {
+        let Some(said) = openssl(&front, arguments).await else { return };
+        assert!(said.contains(says), "{arguments:?}: {said}");
+    }
+    front.ended().await;
+}
