@@ -38,7 +38,8 @@ use crate::exchange::{Exchange, fault_of, late, millis};
 use crate::gate::{Gate, Gated};
 use crate::head;
 use crate::incoming::Incoming;
-use crate::pool::KeptForTunnel;
+use crate::key::Key;
+use crate::pool::{KeptForTunnel, Pool};
 use crate::tls::Offer;
 use crate::upload::{CutOnDrop, Upload, UploadBody};
 
@@ -187,7 +188,8 @@ impl Opening<'_> {
         self.gate.open();
         let idle = millis(self.exchange.way.timeouts.tunnel_idle_ms);
         let timer = Box::pin(sleep_until(Instant::now() + idle));
-        let open = Open { down, _lease: lease, cut: self.cut, gate: self.gate, idle, timer };
+        let held = Held { pool: Arc::clone(&self.exchange.fetch.pool), lease: Some((self.exchange.key, lease)) };
+        let open = Open { down, _held: held, cut: self.cut, gate: self.gate, idle, timer };
         Ok(answer.map(|()| Tunnel(Some(open)).boxed_unsync()))
     }
 }
@@ -278,11 +280,25 @@ impl Down {
     }
 }
 
+/// The place of a tunnel's connection, or its stream. A stream is given back, a connection never.
+struct Held {
+    pool: Arc<Pool>,
+    /// Gone only while this is dropped.
+    lease: Option<(Key, Lease)>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((key, lease @ Lease::H2(..))) = self.lease.take() {
+            self.pool.give(key, lease);
+        }
+    }
+}
+
 /// An open tunnel.
 struct Open {
     down: Down,
-    /// The place of its connection, or its stream.
-    _lease: Lease,
+    _held: Held,
     cut: CutOnDrop,
     gate: Arc<Gate>,
     /// How long both sides may be silent.
