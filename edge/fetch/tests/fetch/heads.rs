@@ -52,7 +52,8 @@ async fn a_server_of_http_2_is_told_one_authority_one_length_at_most_and_nothing
     let (server, way, seen) = telling(&[]).await;
     let fetch = fetch();
     type Fields = &'static [(&'static str, &'static str)];
-    let table: [(&str, Fields, fn() -> Body, &[&str]); 8] = [
+    type Row = (&'static str, Fields, fn() -> Body, &'static [&'static str]);
+    let table: [Row; 8] = [
         ("GET", &[], body::empty, &["no body"]),
         ("HEAD", &[], body::empty, &["no body"]),
         ("POST", &[], body::empty, &["content-length: 0", "no body"]),
