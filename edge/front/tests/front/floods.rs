@@ -9,7 +9,7 @@ use eyot_plan::arrival::{Arrival, Protocol};
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 
-use crate::frames::{ENHANCE_YOUR_CALM, REFUSED_STREAM, Raw, Said, cancel, get, overflow, stream};
+use crate::frames::{ENHANCE_YOUR_CALM, REFUSED_STREAM, Raw, Said, cancel, frame, get, overflow, stream};
 use crate::harness::{Front, read, text};
 
 /// Requests at once on a connection, unless a setting says otherwise.
@@ -141,3 +141,71 @@ async fn a_client_of_http_3_waits_with_what_is_over_the_requests_at_once() {
 
 /// `GET https://a.net/` in HTTP/3: one HEADERS frame of fields of the static table and a literal (RFC 9204, section 4.5).
 const GET: &[u8] = b"\x01\x0c\0\0\xd1\xd7\xc1\x50\x05a.net";
+
+#[tokio::test]
+async fn frames_that_only_make_work_and_heads_without_end_end_the_connection() {
+    let front = holding();
+    let begun = || frame(1, 0, 1, b"\x82\x87\x84\x01\x05a.net");
+    let open = || frame(1, 4, 1, b"\x83\x87\x01\x05a.net\x04\x05/held");
+    for (name, first, again) in [
+        ("PING", vec![], frame(6, 0, 0, b"00000000")),
+        ("SETTINGS", vec![], frame(4, 0, 0, b"")),
+        ("PRIORITY", vec![], frame(2, 0, 3, &[0, 0, 0, 0, 16])),
+        ("unknown", vec![], frame(0x42, 0, 0, b"")),
+        ("empty DATA", open(), frame(0, 0, 1, b"")),
+        ("DATA of padding", open(), frame(0, 8, 1, b"\0")),
+        ("DATA of a byte", open(), frame(0, 0, 1, b"x")),
+        ("empty CONTINUATION", begun(), frame(9, 0, 1, b"")),
+        (
+            "CONTINUATION",
+            begun(),
+            frame(9, 0, 1, &[0, 1, b'x', 120].iter().copied().chain([b'y'; 120]).collect::<Vec<_>>()),
+        ),
+    ] {
+        let mut raw = Raw::connect(&front).await;
+        raw.send(&first).await;
+        let some = again.repeat(500);
+        let flood = async {
+            for _ in 0..100 {
+                raw.send(&some).await;
+                // What is said to it is read, so that neither side waits for the other.
+                while let Some(Some(said)) = raw.frame().now_or_never() {
+                    if said.0 == 7 {
+                        return Some(said.3);
+                    }
+                }
+            }
+            while let Some(said) = raw.frame().await {
+                if said.0 == 7 {
+                    return Some(said.3);
+                }
+            }
+            None
+        };
+        if let Some(goaway) = flood.await {
+            assert!([1, 11].contains(&goaway[7]), "{name}: {goaway:?}");
+        }
+        assert!(serves(&front).await, "{name}");
+    }
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn a_client_that_gives_no_room_loses_its_responses_and_they_do_not_wait_for_it() {
+    let settings = Settings { send_idle: std::time::Duration::from_millis(300), ..Settings::default() };
+    let front = Front::with(settings, |_| async { text("served") });
+    for room in [0_u8, 1] {
+        let mut raw = Raw::connect(&front).await;
+        raw.send(&frame(4, 0, 0, &[0, 4, 0, 0, 0, room])).await;
+        raw.send(&(0..10).flat_map(|number| get(stream(number), false)).collect::<Vec<_>>()).await;
+        let mut resets = 0;
+        while resets < 10 {
+            match raw.said().await.expect("the connection lives") {
+                Said::Reset(..) => resets += 1,
+                Said::Head(_) => {}
+                Said::Goaway(code) => panic!("{code}"),
+            }
+        }
+    }
+    front.ended().await;
+}

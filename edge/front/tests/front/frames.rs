@@ -40,9 +40,14 @@ pub(crate) enum Said {
 pub(crate) struct Raw(TlsStream<TcpStream>);
 
 impl Raw {
+    /// Connects, and sends nothing.
+    pub(crate) async fn silent(front: &Front) -> Self {
+        Self(front.raw("a.net", "h2").await.expect("TLS"))
+    }
+
     /// Connects, and sends the preface and empty settings.
     pub(crate) async fn connect(front: &Front) -> Self {
-        let mut raw = Self(front.raw("a.net", "h2").await.expect("TLS"));
+        let mut raw = Self::silent(front).await;
         raw.send(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, &[])[..]].concat()).await;
         raw
     }
@@ -54,19 +59,28 @@ impl Raw {
 
     /// The next that matters; none once the server has closed.
     pub(crate) async fn said(&mut self) -> Option<Said> {
-        tokio::time::timeout(PATIENCE, self.next()).await.expect("the server says something, or closes")
+        self.next().await
     }
 
-    async fn next(&mut self) -> Option<Said> {
-        loop {
+    /// The next frame: its type, flags, stream and payload; none once the server has closed.
+    pub(crate) async fn frame(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let frame = async {
             let mut head = [0; 9];
             self.0.read_exact(&mut head).await.ok()?;
             let bytes = u32::from_be_bytes([0, head[0], head[1], head[2]]);
             let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
             let mut payload = vec![0; bytes as usize];
             self.0.read_exact(&mut payload).await.ok()?;
+            Some((head[3], head[4], stream, payload))
+        };
+        tokio::time::timeout(PATIENCE, frame).await.expect("the server says something, or closes")
+    }
+
+    async fn next(&mut self) -> Option<Said> {
+        loop {
+            let (kind, _, stream, payload) = self.frame().await?;
             let code = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four bytes"));
-            match head[3] {
+            match kind {
                 HEADERS => return Some(Said::Head(stream)),
                 RST_STREAM => return Some(Said::Reset(stream, code(0))),
                 GOAWAY => return Some(Said::Goaway(code(4))),
@@ -107,7 +121,8 @@ pub(crate) fn stream(number: u32) -> u32 {
     2 * number + 1
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A frame.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
