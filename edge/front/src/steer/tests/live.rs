@@ -12,7 +12,7 @@ use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 
 use super::*;
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, Files};
 use crate::settings::Settings;
 use crate::sockets::{Addresses, Sockets};
 use crate::tls::{Tls, Waiting};
@@ -39,10 +39,10 @@ impl Port {
         let (chain, key_file) = (folder.path().join("a.pem"), folder.path().join("a.key"));
         std::fs::write(&chain, own.pem()).expect("a file");
         std::fs::write(&key_file, key.serialize_pem()).expect("a file");
-        let certificates = Certificates::load(&[(chain, key_file)]).expect("good files");
+        let certificates = Certificates::load(&[Files { chain, key: key_file, ocsp: None }]).expect("good files");
         let keys = Keys::random().expect("randomness");
         let settings = Settings::default();
-        let tls = Tls::new(certificates, h3::transport(&settings), &Waiting::default(), &keys);
+        let tls = Tls::new(certificates, settings.tls.clone(), h3::transport(&settings), &Waiting::default(), &keys);
         let tls = tls.expect("TLS");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let addresses = Addresses { https: vec![any], udp_sockets: COUNT, generations: 2, ..Addresses::default() };
