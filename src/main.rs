@@ -21,6 +21,7 @@ mod rollback;
 mod secret;
 mod serve;
 mod trusted;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,7 @@ enum Verb {
     Publish(publish::Args),
     Releases(releases::Args),
     Rollback(rollback::Args),
+    Upgrade(upgrade::Args),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +92,7 @@ fn run(verb: Verb, out: &Out) -> anyhow::Result<ExitCode> {
             Verb::Publish(args) => publish::run(args, out).await.map(done),
             Verb::Releases(args) => releases::run(args, out).await.map(done),
             Verb::Rollback(args) => rollback::run(args, out).await.map(done),
+            Verb::Upgrade(args) => upgrade::run(args, out).await.map(done),
         }
     })
 }

@@ -17,5 +17,6 @@ mod service;
 mod tidy;
 mod trust;
 mod units;
+mod upgrade;
 mod upstreams;
 mod websocket;

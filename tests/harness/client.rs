@@ -66,6 +66,12 @@ impl Ask {
         Self::url(&url, protocol, Authorities::Pem(ca), SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
+    /// The same, for a client that knows the CA and not the world.
+    pub(crate) fn trusting(ca: &[u8], port: u16, protocol: Protocol, host: &str, path: &str) -> Self {
+        let url = format!("https://{host}:{port}{path}");
+        Self::url(&url, protocol, Authorities::Pem(ca.to_vec()), SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
     /// `GET http://127.0.0.1:<port><path>` over HTTP/1.1.
     pub(crate) fn plain(port: u16, path: &str) -> Self {
         let url = format!("http://127.0.0.1:{port}{path}");

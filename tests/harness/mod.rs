@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod pebble;
 pub(crate) mod peers;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod size;
 pub(crate) mod tools;
 pub(crate) mod upstream;

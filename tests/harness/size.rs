@@ -21,6 +21,8 @@ pub(crate) struct Size {
     pub publish_requests: usize,
     /// Calls of a neighbour beside each hostile guest.
     pub neighbour_calls: usize,
+    /// Upgrades in a row.
+    pub upgrades: usize,
     /// The seed of what is drawn by chance.
     pub seed: u64,
 }
@@ -40,6 +42,7 @@ pub(crate) fn size() -> Size {
                 ledger_flips: 1_000,
                 publish_requests: 300,
                 neighbour_calls: 20,
+                upgrades: 2,
                 seed,
             },
             "full" => Size {
@@ -50,6 +53,7 @@ pub(crate) fn size() -> Size {
                 ledger_flips: 20_000,
                 publish_requests: 5_000,
                 neighbour_calls: 200,
+                upgrades: 10,
                 seed,
             },
             other => panic!("EYOT_TESTS is `{other}`; it is `quick` or `full`"),

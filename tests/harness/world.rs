@@ -17,7 +17,12 @@ const HOSTS: [&str; 6] = ["localhost", "127.0.0.1", "shop.test", "*.shop.test", 
 
 /// The command under test.
 pub(crate) fn eyot() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eyot"));
+    clean(Path::new(env!("CARGO_BIN_EXE_eyot")))
+}
+
+/// A program that inherits nothing that would change what it does.
+fn clean(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC", "EYOT_ORIGIN", "EYOT_CA", "EYOT_KEY"] {
         command.env_remove(name);
     }
@@ -147,6 +152,17 @@ impl World {
         let config = self.configure(id, port, admin, more);
         let process = start_node(id, &config);
         let node = Node { id: id.to_owned(), port, admin, process, config };
+        node.wait_until_up();
+        node
+    }
+
+    /// The same, of the program at this path, with more of an environment.
+    pub(crate) fn node_of(&self, program: &Path, id: &str, environment: &[(&str, &Path)], more: &str) -> Node {
+        let (port, admin) = (free_port(), free_port());
+        let config = self.configure(id, port, admin, more);
+        let mut command = clean(program);
+        command.envs(environment.iter().copied()).arg("node").arg("--config").arg(&config);
+        let node = Node { id: id.to_owned(), port, admin, process: Process::start(id, &mut command), config };
         node.wait_until_up();
         node
     }

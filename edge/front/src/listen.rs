@@ -50,7 +50,7 @@ pub(crate) async fn tcp<A: Answer>(house: Arc<House<A>>, listener: TcpListener, 
     let mut drain = house.drain.clone();
     tokio::select! {
         biased;
-        () = drain.draining() => {}
+        () = drain.handed_over() => {}
         () = accept(&house, &listener, kind) => {}
     }
 }

@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The connections of all listeners.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(crate) struct Permits {
     all_max: u32,
     per_address: Mutex<HashMap<IpAddr, u32>>,
     per_address_max: u32,
+    /// Told when the last connection has ended.
+    none: Notify,
 }
 
 /// One connection's place among all and at its address; given back when dropped.
@@ -31,6 +33,7 @@ impl Permits {
             all_max,
             per_address: Mutex::default(),
             per_address_max: per_address_max.max(1),
+            none: Notify::new(),
         })
     }
 
@@ -64,9 +67,15 @@ impl Permits {
         here.saturating_mul(2) >= self.per_address_max || self.all.available_permits() * 2 <= self.all_max as usize
     }
 
-    /// Resolves when every connection has ended.
+    /// Resolves when every connection has ended. Meanwhile others may begin.
     pub(crate) async fn none_left(&self) {
-        let _ = self.all.acquire_many(self.all_max).await;
+        loop {
+            let none = self.none.notified();
+            if self.per_address.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                return;
+            }
+            none.await;
+        }
     }
 }
 
@@ -78,6 +87,9 @@ impl Drop for Permit {
             if *count == 0 {
                 counts.remove(&self.address);
             }
+        }
+        if counts.is_empty() {
+            self.permits.none.notify_waiters();
         }
     }
 }
@@ -107,6 +119,24 @@ mod tests {
         assert!(take(&permits, "192.0.2.2").is_some());
         drop(first);
         assert!(take(&permits, "192.0.2.1").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_last_to_end_keeps_nobody_out() {
+        let permits = Permits::new(2, 2);
+        let first = take(&permits, "192.0.2.1");
+        let waiting = tokio::spawn({
+            let permits = Arc::clone(&permits);
+            async move { permits.none_left().await }
+        });
+        tokio::task::yield_now().await;
+        let second = take(&permits, "192.0.2.2");
+        assert!(first.is_some() && second.is_some());
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(second);
+        waiting.await.expect("no panic");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use core::future::Future;
 use core::net::SocketAddr;
+use core::time::Duration;
 use std::sync::Arc;
 
 use eyot_plan::arrival::Answer;
@@ -23,6 +24,10 @@ use crate::tls::{Tls, Waiting};
 
 /// How long a client may remember that HTTP/3 is there, in seconds.
 const ALT_SVC_SECONDS: u32 = 86_400;
+
+/// How long a process that handed its sockets over goes on as it was: for connections that have just begun, for datagrams
+/// in the buffers of its sockets, and for clients that were asked to prove their address.
+const ON_THEIR_WAY: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown` resolves; then takes nothing new, lets what is in flight end within `settings.drain`, cuts
 /// the rest and returns. Where the sockets were handed over, QUIC connections that still come here are served.
@@ -59,11 +64,19 @@ pub async fn run<A: Answer>(
     };
     let house = Arc::new(House { exchanges: Arc::new(exchanges), certificates, tls, permits: permits.clone(), drain });
     let (_steering, endpoints) = start(&house, sockets, &lineage)?;
-    let _ = phase.send(match shutdown.await.into() {
-        Ending::HandedOver => Phase::HandedOver,
-        Ending::Stop => Phase::Draining,
-    });
-    if timeout(until, permits.none_left()).await.is_err() {
+    let ending = shutdown.await.into();
+    let ended = async {
+        match ending {
+            Ending::HandedOver => {
+                let _ = phase.send(Phase::HandedOver);
+                tokio::time::sleep(ON_THEIR_WAY).await;
+                let _ = phase.send(Phase::Leaving);
+            }
+            Ending::Stop => drop(phase.send(Phase::Draining)),
+        }
+        permits.none_left().await;
+    };
+    if timeout(until, ended).await.is_err() {
         tracing::info!("the time to drain is over; what is left is cut");
     }
     let _ = phase.send(Phase::Cut);

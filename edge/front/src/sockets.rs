@@ -70,6 +70,20 @@ impl Sockets {
         Ok(sockets)
     }
 
+    /// The same sockets once more.
+    ///
+    /// # Errors
+    /// When the system has no file descriptors left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let tcp = |all: &[TcpListener]| all.iter().map(TcpListener::try_clone).collect::<io::Result<_>>();
+        Ok(Self {
+            udp: self.udp.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
+            tls: tcp(&self.tls)?,
+            plain: tcp(&self.plain)?,
+            lineage: self.lineage.clone(),
+        })
+    }
+
     /// Where HTTP/3 is listened for, each address once.
     pub fn udp_addresses(&self) -> Vec<SocketAddr> {
         let mut all: Vec<_> = self.udp.iter().filter_map(|socket| socket.local_addr().ok()).collect();

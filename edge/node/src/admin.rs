@@ -23,11 +23,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::config::Listen;
 use crate::node::Node;
 use crate::pull::Handle;
+use crate::upgrade::Upgrades;
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -56,6 +57,8 @@ pub struct Shown {
     pub acme: Status,
     /// What the pull can be asked for.
     pub pull: Handle,
+    /// Upgrades to a next process.
+    pub upgrades: Arc<Upgrades>,
     /// This run of the process.
     pub boot: uuid::Uuid,
 }
@@ -79,8 +82,8 @@ pub enum AdminError {
 /// The admin's bound sockets.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    tcp: Vec<TcpListener>,
-    unix: Vec<(UnixListener, PathBuf)>,
+    pub(crate) tcp: Vec<TcpListener>,
+    pub(crate) unix: Vec<(UnixListener, PathBuf)>,
 }
 
 impl Sockets {
@@ -89,16 +92,39 @@ impl Sockets {
     /// # Errors
     /// The first that cannot be bound.
     pub fn bind(listen: &Listen) -> Result<Self, AdminError> {
+        Self::default().with(listen)
+    }
+
+    /// Keeps of these, which another process had, what `listen` names, and binds the rest.
+    pub(crate) fn with(mut self, listen: &Listen) -> Result<Self, AdminError> {
         let fail = |place: String| move |source| AdminError::Bind { place, source };
         let mut sockets = Self::default();
         for address in &listen.admin_tcp {
+            let is_it = |held: &TcpListener| held.local_addr().is_ok_and(|held| held == *address);
+            if let Some(at) = self.tcp.iter().position(is_it) {
+                sockets.tcp.push(self.tcp.remove(at));
+                continue;
+            }
             sockets.tcp.push(TcpListener::bind(address).map_err(fail(address.to_string()))?);
         }
         for path in &listen.admin_unix {
+            if let Some(at) = self.unix.iter().position(|(_, held)| held == path) {
+                sockets.unix.push(self.unix.remove(at));
+                continue;
+            }
             let bound = bind_unix(path).map_err(fail(path.display().to_string()))?;
             sockets.unix.push((bound, path.clone()));
         }
         Ok(sockets)
+    }
+
+    /// The same sockets once more.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let unix = |(socket, path): &(UnixListener, PathBuf)| Ok((socket.try_clone()?, path.clone()));
+        Ok(Self {
+            tcp: self.tcp.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?,
+            unix: self.unix.iter().map(unix).collect::<io::Result<_>>()?,
+        })
     }
 
     /// Where TCP is listened for.
@@ -127,11 +153,13 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     named.map(|()| listener)
 }
 
-/// The running admin. It ends, and its socket files go, when this is dropped.
+/// The running admin. It ends, and its socket files go, when this is dropped; files that are another process' stay.
 pub struct Admin {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     files: Vec<PathBuf>,
+    /// Whether connections are taken.
+    doors: watch::Receiver<bool>,
 }
 
 impl Admin {
@@ -143,9 +171,10 @@ impl Admin {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AdminError::Thread)?;
         let files = sockets.unix.iter().map(|(_, path)| path.clone()).collect();
         let (stop, stopped) = oneshot::channel();
+        let doors = shown.upgrades.doors();
         let work = move || runtime.block_on(run(sockets, Arc::new(shown), stopped));
         let thread = std::thread::Builder::new().name("eyot-admin".to_owned()).spawn(work);
-        Ok(Self { stop: Some(stop), thread: Some(thread.map_err(AdminError::Thread)?), files })
+        Ok(Self { stop: Some(stop), thread: Some(thread.map_err(AdminError::Thread)?), files, doors })
     }
 }
 
@@ -156,7 +185,8 @@ impl Drop for Admin {
             // Its panic was counted by the hook; there is nothing else to do about it here.
             let _ = thread.join();
         }
-        for file in &self.files {
+        let is_ours = *self.doors.borrow();
+        for file in self.files.iter().filter(|_| is_ours) {
             let _ = std::fs::remove_file(file);
         }
     }
@@ -169,14 +199,18 @@ async fn run(sockets: Sockets, shown: Arc<Shown>, stopped: oneshot::Receiver<()>
     for socket in sockets.tcp {
         let socket = socket.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(socket));
         match socket {
-            Ok(socket) => drop(tokio::spawn(tcp(socket, Arc::clone(&answers), Arc::clone(&room)))),
+            Ok(socket) => {
+                drop(tokio::spawn(tcp(socket, shown.upgrades.doors(), Arc::clone(&answers), Arc::clone(&room))));
+            }
             Err(error) => tracing::error!(%error, "the admin cannot use a socket"),
         }
     }
     for (socket, _) in sockets.unix {
         let socket = socket.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(socket));
         match socket {
-            Ok(socket) => drop(tokio::spawn(unix(socket, Arc::clone(&answers), Arc::clone(&room)))),
+            Ok(socket) => {
+                drop(tokio::spawn(unix(socket, shown.upgrades.doors(), Arc::clone(&answers), Arc::clone(&room))));
+            }
             Err(error) => tracing::error!(%error, "the admin cannot use a socket"),
         }
     }
@@ -193,17 +227,37 @@ async fn upkeep(shown: Arc<Shown>) {
     }
 }
 
-async fn tcp(socket: tokio::net::TcpListener, answers: Answers, room: Arc<Semaphore>) {
-    loop {
-        let accepted = socket.accept().await.map(|(stream, _)| stream);
-        take(accepted, answer::Door::Tcp, &answers, &room).await;
+async fn tcp(
+    socket: tokio::net::TcpListener,
+    mut doors: watch::Receiver<bool>,
+    answers: Answers,
+    room: Arc<Semaphore>,
+) {
+    while let Some(accepted) = while_open(&mut doors, || socket.accept()).await {
+        take(accepted.map(|(stream, _)| stream), answer::Door::Tcp, &answers, &room).await;
     }
 }
 
-async fn unix(socket: tokio::net::UnixListener, answers: Answers, room: Arc<Semaphore>) {
+async fn unix(
+    socket: tokio::net::UnixListener,
+    mut doors: watch::Receiver<bool>,
+    answers: Answers,
+    room: Arc<Semaphore>,
+) {
+    while let Some(accepted) = while_open(&mut doors, || socket.accept()).await {
+        take(accepted.map(|(stream, _)| stream), answer::Door::Unix, &answers, &room).await;
+    }
+}
+
+/// What `accept` gives while the doors are open: two processes may have the same socket, and one of them is to be asked.
+async fn while_open<T, F: Future<Output = T>>(doors: &mut watch::Receiver<bool>, accept: impl Fn() -> F) -> Option<T> {
     loop {
-        let accepted = socket.accept().await.map(|(stream, _)| stream);
-        take(accepted, answer::Door::Unix, &answers, &room).await;
+        doors.wait_for(|open| *open).await.ok()?;
+        tokio::select! {
+            biased;
+            closed = doors.wait_for(|open| !*open) => drop(closed.ok()?),
+            accepted = accept() => return Some(accepted),
+        }
     }
 }
 

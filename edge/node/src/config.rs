@@ -68,6 +68,8 @@ pub struct Listen {
     pub https: Vec<SocketAddr>,
     /// HTTP/1.1 without.
     pub http: Vec<SocketAddr>,
+    /// UDP sockets for each address of `https` and each of the two processes of an upgrade.
+    pub udp_sockets: usize,
     /// What the plain listeners do.
     pub plain: Plain,
     /// Balancers that name their clients by the PROXY protocol.

@@ -30,3 +30,4 @@ pub mod sockets;
 pub mod stage;
 pub mod status;
 pub mod telemetry;
+pub mod upgrade;

@@ -14,6 +14,7 @@ pub mod service;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +26,7 @@ use eyot_bundle::refusal::{Reason, Refusal};
 use eyot_bundle::trust::Trust;
 use eyot_link::wire::{Base64, Sealed};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::acme::Answers;
@@ -84,8 +85,12 @@ pub enum PullError {
 pub struct Handle(mpsc::Sender<Order>);
 
 enum Order {
+    /// Let go of the ledger, and say so.
+    Pause(oneshot::Sender<()>),
     Poll,
     ResetTrust,
+    /// Take the ledger up again.
+    Resume,
 }
 
 impl Handle {
@@ -97,6 +102,24 @@ impl Handle {
     /// Forgets the ledger and begins anew from the configured root. What answers goes on. Whether the order was taken.
     pub fn reset_trust(&self) -> bool {
         self.0.try_send(Order::ResetTrust).is_ok()
+    }
+
+    /// Lets go of the ledger: when this returns, another process can have it. What answers goes on.
+    ///
+    /// # Errors
+    /// When the pull has ended.
+    pub(crate) async fn pause(&self) -> io::Result<()> {
+        let ended = || io::Error::other("the pull has ended");
+        let (done, paused) = oneshot::channel();
+        self.0.send(Order::Pause(done)).await.map_err(|_| ended())?;
+        paused.await.map_err(|_| ended())
+    }
+
+    /// Takes the ledger up again, after a pause.
+    pub(crate) fn resume(&self) {
+        let orders = self.0.clone();
+        // Those that wait before it are few, and the pull reads them all.
+        tokio::spawn(async move { orders.send(Order::Resume).await });
     }
 }
 
@@ -292,10 +315,18 @@ impl<P: Parent, A: Apps> Pull<P, A> {
                 }
                 Some(heard) = changes.recv() => self.hear(heard).await,
                 Some(order) = self.orders.recv() => {
-                    if matches!(order, Order::ResetTrust) {
-                        self.reset();
-                        // An answer that is still on its way is about what was forgotten.
-                        reports = report::Reports::new();
+                    match order {
+                        Order::Pause(done) => {
+                            self.paused(done).await;
+                            changes = listen::start(self.setup.stage.parent.clone(), Arc::clone(&self.seq));
+                            reports = report::Reports::new();
+                        }
+                        Order::Poll | Order::Resume => {}
+                        Order::ResetTrust => {
+                            self.reset();
+                            // An answer that is still on its way is about what was forgotten.
+                            reports = report::Reports::new();
+                        }
                     }
                     poll_at = Instant::now();
                 }
@@ -307,6 +338,23 @@ impl<P: Parent, A: Apps> Pull<P, A> {
                 },
             }
             self.tidy();
+        }
+    }
+
+    /// Another process has the ledger until the order to take it up again. What answers goes on as it was.
+    async fn paused(&mut self, done: oneshot::Sender<()>) {
+        self.jobs.stop();
+        self.tidy();
+        self.ledger = None;
+        let _ = done.send(());
+        while let Some(order) = self.orders.recv().await {
+            if matches!(order, Order::Resume) {
+                if let Err(error) = self.open() {
+                    self.lost(error.to_string());
+                }
+                self.schedule();
+                return;
+            }
         }
     }
 

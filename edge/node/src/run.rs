@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use eyot_fetch::{Fetch, Options, Resolver};
-use eyot_front::{Certificates, ClientAuth, Counts, Files, Guards, Resumption, Tickets, TlsSettings};
+use eyot_front::{Certificates, ClientAuth, Counts, Ending, Files, Guards, Resumption, Tickets, TlsSettings};
 use eyot_guest::Runtime;
 use tokio::time::Instant;
 
@@ -20,11 +20,15 @@ use crate::config::secret::{self, SecretError};
 use crate::config::{self, Certificate, Config, Plain};
 use crate::node::{Node, Ready};
 use crate::own::{self, Own};
+use crate::pull::Handle;
 use crate::pull::service::{self, Service, ServiceError};
 use crate::shares::{Capacity, Shares};
 use crate::snapshot::Snapshots;
 use crate::sockets::{Sockets, SocketsError};
 use crate::telemetry::{self, Telemetry};
+use crate::upgrade::Upgrades;
+use crate::upgrade::give::{Giver, Line};
+use crate::upgrade::take::Heir;
 
 /// The commit this was built from, when the build says so.
 const COMMIT: &str = match option_env!("EYOT_COMMIT") {
@@ -71,6 +75,9 @@ pub enum Error {
     /// Its sockets.
     #[error(transparent)]
     Sockets(#[from] SocketsError),
+    /// What is active cannot be taken over.
+    #[error("what is active cannot be taken over: {0}")]
+    TakeOver(String),
 }
 
 impl Error {
@@ -93,6 +100,8 @@ pub struct Running {
     pub node: Arc<Node>,
     certificates: Arc<Certificates>,
     tls: TlsSettings,
+    /// Upgrades to a next process.
+    pub upgrades: Arc<Upgrades>,
 }
 
 impl Running {
@@ -114,13 +123,28 @@ impl Running {
 }
 
 /// Runs a node on `sockets` until `shutdown` resolves; then lets what is in flight end, within the config's `drain`.
-/// `ready` is called when it listens.
+/// `ready` is called when it listens. A process that was handed its sockets first takes over from the one that had them;
+/// one that hands its own over drains as if it was shut down.
 ///
 /// # Errors
 /// What keeps it from starting. Once it runs, it runs.
 pub async fn run(
     config: Config,
     sockets: Sockets,
+    ready: impl FnOnce(Running),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let explain = sockets.heir.as_ref().and_then(Heir::explain);
+    let lived = live(config, sockets, ready, shutdown).await;
+    if let (Err(error), Some(explain)) = (&lived, explain) {
+        explain.say(error);
+    }
+    lived
+}
+
+async fn live(
+    config: Config,
+    mut sockets: Sockets,
     ready: impl FnOnce(Running),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
@@ -133,6 +157,8 @@ pub async fn run(
     let counts = Arc::<Counts>::default();
     let settings = settings(&config, &counts)?;
     let own = kept_from_apps(&config, &sockets);
+    let heir = sockets.heir.take();
+    let upgrades = Arc::new(Upgrades::new(heir.is_some()));
     let running = Running {
         https: sockets.front.tls_addresses(),
         http: sockets.front.plain_addresses(),
@@ -140,11 +166,20 @@ pub async fn run(
         node: Arc::new(build(config, &sockets)?),
         certificates: Arc::clone(&certificates),
         tls: settings.tls.clone(),
+        upgrades: Arc::clone(&upgrades),
     };
     let node = Arc::clone(&running.node);
     let acme = acme::Ready::new(&node.config, &certificates, || service::client(&node.config))?;
     let issued = acme.facts();
-    let pull = Service::start(&node, acme.answers(), PathBuf::from(PROGRAM))?;
+    let pull = Service::prepare(&node, acme.answers(), PathBuf::from(PROGRAM))?;
+    let taker = match heir {
+        None => None,
+        Some(heir) => {
+            pull.warm().await.map_err(Error::TakeOver)?;
+            Some(heir.prepared().await.map_err(Error::io("the line to the process that serves"))?)
+        }
+    };
+    let pull = pull.start()?;
     let status = pull.status();
     let admin = Shown {
         node: Arc::clone(&node),
@@ -153,28 +188,59 @@ pub async fn run(
         status: Arc::new(move || status.view()),
         acme: Arc::new(move || issued.view()),
         pull: pull.handle(),
+        upgrades: Arc::clone(&upgrades),
         boot: uuid::Uuid::new_v4(),
     };
+    let giver = giver(&sockets, &upgrades, pull.handle()).map_err(Error::io("the sockets, once more"))?;
     let _admin = Admin::start(sockets.admin, admin)?;
     let _own = tokio::task::JoinSet::from_iter([own::watch(own, node.fetch.clone()).await]);
-    let _acme = acme.start()?;
-    ready(running);
     let (drains, drain) = (Arc::clone(&node), settings.drain);
     let (ends, runtime) = (Arc::<OnceLock<Instant>>::default(), node.runtime.clone());
-    let until = Arc::clone(&ends);
-    let shutdown = async move {
-        shutdown.await;
+    let (until, line) = (Arc::clone(&ends), Arc::<OnceLock<Line>>::default());
+    // The successor sees the end of this process by it.
+    let successor = Arc::clone(&line);
+    // Polled when the listeners are there.
+    let ending = async move {
+        if let Some(taker) = taker {
+            taker.ready(Arc::clone(&giver.steering), giver.lineage.generation, Arc::clone(&upgrades)).await;
+        }
+        upgrades.open_doors();
+        ready(running);
+        // One process at a time orders certificates, and keeps them.
+        let orders = acme.start().inspect_err(|error| tracing::error!(%error, "no certificate will be ordered"));
+        let ending = tokio::select! {
+            () = shutdown => Ending::Stop,
+            line = giver.handed_over() => {
+                let _ = successor.set(line);
+                drop(orders);
+                Ending::HandedOver
+            }
+        };
         let _ = until.set(Instant::now() + drain);
         drains.ready.drain(true);
+        ending
     };
-    let served = eyot_front::run(sockets.front, certificates, settings, node, shutdown).await;
+    let served = eyot_front::run(sockets.front, certificates, settings, node, ending).await;
     // What functions still do after their answers they may do, too; what is left of that then ends with the runtime.
     if let Some(ends) = ends.get() {
         let _ = tokio::time::timeout_at(*ends, runtime.idle()).await;
     }
     // Activations go on to the last request; only then may the ledger be left.
     drop(pull);
+    drop(line);
     Ok(served?)
+}
+
+/// What this process can hand over to the next.
+fn giver(sockets: &Sockets, upgrades: &Arc<Upgrades>, pull: Handle) -> io::Result<Giver> {
+    let lineage = sockets.front.lineage.clone().ok_or_else(|| io::Error::other("the sockets have no keys"))?;
+    Ok(Giver {
+        upgrades: Arc::clone(upgrades),
+        steering: Arc::new(sockets.front.steering()?),
+        lineage,
+        sockets: sockets.try_clone()?,
+        pull,
+    })
 }
 
 fn certificates(config: &Config) -> Result<Arc<Certificates>, Error> {

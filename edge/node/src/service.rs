@@ -9,7 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Config;
 use crate::log::{self, LogError};
 use crate::run::{Error, Running, run};
-use crate::sockets::Sockets;
+use crate::sockets::{Sockets, SocketsError};
+use crate::upgrade::{Upgrades, take};
 
 /// Why the service ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -32,23 +33,31 @@ pub enum ServiceError {
 /// What keeps it from starting.
 pub fn serve(config: Config) -> Result<(), ServiceError> {
     let _log = log::start(config.log.level)?;
-    let sockets = Sockets::inherit(&config.listen).map_err(Error::from)?;
+    let sockets = match take::heir().map_err(|error| Error::from(SocketsError::Inherited(error)))? {
+        Some((heir, handed)) => Sockets::handed(&config.listen, heir, handed),
+        None => Sockets::inherit(&config.listen),
+    };
+    let sockets = sockets.map_err(Error::from)?;
+    // A process that takes over is not the manager's to hear; the one before says its name.
+    let is_heir = sockets.heir.is_some();
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("eyot-io").enable_all().build();
     let runtime = runtime.map_err(ServiceError::Runtime)?;
     runtime.block_on(async {
         let mut hangup = signal(SignalKind::hangup()).map_err(ServiceError::Runtime)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::Runtime)?;
-        tokio::spawn(watchdog());
         let ready = move |running: Running| {
             tracing::info!(https = ?running.https, http = ?running.http, admin = ?running.admin, "listening");
             let running = Arc::new(running);
+            tokio::spawn(watchdog(Arc::clone(&running.upgrades)));
             tokio::spawn(async move {
                 while hangup.recv().await.is_some() {
                     running.reload();
                 }
             });
-            tell(&[NotifyState::Ready]);
+            if !is_heir {
+                tell(&[NotifyState::Ready]);
+            }
         };
         let shutdown = async move {
             tokio::select! {
@@ -70,12 +79,13 @@ fn tell(states: &[NotifyState<'_>]) {
 }
 
 /// Says twice in each of its periods that the I/O runtime still turns.
-async fn watchdog() {
+async fn watchdog(upgrades: Arc<Upgrades>) {
     let Some(period) = sd_notify::watchdog_enabled().filter(|period| *period > Duration::from_millis(2)) else {
         return;
     };
     let mut ticks = tokio::time::interval(period / 2);
-    loop {
+    // Then it is for the process that has taken over to say.
+    while !upgrades.is_handed_over() {
         ticks.tick().await;
         tell(&[NotifyState::Watchdog]);
     }

@@ -7,11 +7,13 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use eyot_front::Addresses;
+use eyot_front::steer::{Generation, Keys};
+use eyot_front::{Addresses, Lineage};
 use rustix::net::SocketType;
 
 use crate::admin::{self, AdminError};
 use crate::config::Listen;
+use crate::upgrade::take::{Handed, Heir};
 
 /// All sockets of a node.
 #[derive(Debug, Default)]
@@ -20,6 +22,8 @@ pub struct Sockets {
     pub front: eyot_front::Sockets,
     /// The admin's.
     pub admin: admin::Sockets,
+    /// The line to the process that had them before, if this one is to take over.
+    pub heir: Option<Heir>,
 }
 
 /// Why the sockets cannot be had.
@@ -34,6 +38,9 @@ pub enum SocketsError {
     /// Those that the service manager handed over.
     #[error("the inherited sockets cannot be taken")]
     Inherited(#[source] io::Error),
+    /// The keys of QUIC.
+    #[error("there are no keys for QUIC")]
+    Keys(#[source] io::Error),
 }
 
 impl Sockets {
@@ -42,7 +49,23 @@ impl Sockets {
     /// # Errors
     /// The first that cannot be bound.
     pub fn bind(listen: &Listen) -> Result<Self, SocketsError> {
-        Self::with(listen, Inherited::default())
+        Self::with(listen, Inherited::default(), None)
+    }
+
+    /// Takes what another process of this node handed over for as long as it fits `listen`, and binds the rest.
+    ///
+    /// # Errors
+    /// The first that cannot be bound.
+    pub fn handed(listen: &Listen, heir: Heir, handed: Handed) -> Result<Self, SocketsError> {
+        let Handed { datagrams, streams, admin_tcp, admin_unix, lineage } = handed;
+        let admin = admin::Sockets { tcp: admin_tcp, unix: admin_unix };
+        let sockets = Self::with(listen, Inherited { streams, datagrams, admin }, Some(lineage))?;
+        Ok(Self { heir: Some(heir), ..sockets })
+    }
+
+    /// The same sockets once more, for the process that takes over.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { front: self.front.try_clone()?, admin: self.admin.try_clone()?, heir: None })
     }
 
     /// Takes what the service manager handed over and binds the rest. What is inherited for a port is all there is for
@@ -51,12 +74,12 @@ impl Sockets {
     /// # Errors
     /// When the inherited sockets cannot be used, or the first that cannot be bound.
     pub fn inherit(listen: &Listen) -> Result<Self, SocketsError> {
-        Self::with(listen, inherited().map_err(SocketsError::Inherited)?)
+        Self::with(listen, inherited().map_err(SocketsError::Inherited)?, None)
     }
 
-    fn with(listen: &Listen, mut inherited: Inherited) -> Result<Self, SocketsError> {
-        let (mut front, mut rest) =
-            (eyot_front::Sockets::default(), Addresses { udp_sockets: 1, ..Default::default() });
+    fn with(listen: &Listen, mut inherited: Inherited, lineage: Option<Lineage>) -> Result<Self, SocketsError> {
+        let mut front = eyot_front::Sockets { lineage: Some(or_first(lineage)?), ..Default::default() };
+        let mut rest = Addresses { udp_sockets: listen.udp_sockets, generations: 2, ..Default::default() };
         for address in listen.https.iter().chain(&listen.guarded) {
             let taken = inherited.take_streams(address.port(), &mut front.tls);
             let taken = inherited.take_datagrams(address.port(), &mut front.udp) || taken;
@@ -74,8 +97,14 @@ impl Sockets {
         front.udp.extend(bound.udp);
         front.tls.extend(bound.tls);
         front.plain.extend(bound.plain);
-        Ok(Self { front, admin: admin::Sockets::bind(listen)? })
+        Ok(Self { front, admin: inherited.admin.with(listen)?, heir: None })
     }
+}
+
+/// The place of a process that nobody handed anything: the first of its line.
+fn or_first(lineage: Option<Lineage>) -> Result<Lineage, SocketsError> {
+    let first = || Ok(Lineage { generation: Generation::Even, keys: Keys::random()?, is_handed_over: false });
+    lineage.map_or_else(first, Ok).map_err(SocketsError::Keys)
 }
 
 /// Whether a socket for the port of `address` was inherited already: `[::]:443` often stands for `0.0.0.0:443` too.
@@ -89,6 +118,7 @@ fn holds(front: &eyot_front::Sockets, address: SocketAddr) -> bool {
 struct Inherited {
     streams: Vec<TcpListener>,
     datagrams: Vec<UdpSocket>,
+    admin: admin::Sockets,
 }
 
 fn port(address: io::Result<SocketAddr>) -> Option<u16> {
@@ -153,6 +183,7 @@ mod tests {
             guarded: vec![],
             admin_tcp: vec![],
             admin_unix: vec![],
+            udp_sockets: 1,
         }
     }
 
@@ -163,8 +194,8 @@ mod tests {
         let address = tcp.local_addr().expect("bound");
         let udp = UdpSocket::bind(address).expect("the port is free for UDP");
         let stray = TcpListener::bind(any).expect("loopback");
-        let inherited = Inherited { streams: vec![tcp, stray], datagrams: vec![udp] };
-        let sockets = Sockets::with(&listen(&[address], &[any]), inherited).expect("all there");
+        let inherited = Inherited { streams: vec![tcp, stray], datagrams: vec![udp], ..Inherited::default() };
+        let sockets = Sockets::with(&listen(&[address], &[any]), inherited, None).expect("all there");
         assert_eq!(sockets.front.tls_addresses(), [address]);
         assert_eq!(sockets.front.udp_addresses(), [address]);
         assert_eq!(sockets.front.plain.len(), 1);

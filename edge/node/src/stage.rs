@@ -79,6 +79,14 @@ impl<P: Parent> Stage<P> {
         self.fetch(bundle).await
     }
 
+    /// Compiles a bundle that is here and has no code of this build.
+    ///
+    /// # Errors
+    /// As [`Stage::ready`].
+    pub async fn warm(&self, bundle: Bundle) -> Result<(), Refusal> {
+        if self.runtime.artefacts().has(bundle.sha256) { Ok(()) } else { self.function(bundle).await }
+    }
+
     async fn fetch(&self, bundle: Bundle) -> Result<(), Refusal> {
         let Bundle { sha256, size } = bundle;
         if self.blobs.has(sha256, size) && self.blobs.sound(sha256, size) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eyot_front::Settings;
-use eyot_plan::arrival::Arrival;
+use eyot_plan::arrival::{Arrival, Protocol};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::sync::{Semaphore, mpsc};
@@ -73,4 +73,37 @@ async fn what_never_ends_is_cut_when_the_time_is_over() {
         assert!(response.into_body().collect().await.is_err(), "{protocol:?}");
         assert!(never.await.expect("no panic"), "{protocol:?}");
     }
+}
+
+#[tokio::test]
+async fn a_quic_connection_that_was_on_its_way_when_the_sockets_were_handed_over_is_served() {
+    let (sender, mut asked) = mpsc::unbounded_channel();
+    let release = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&release);
+    let mut front = Front::answering(move |_| {
+        let (sender, held) = (sender.clone(), Arc::clone(&held));
+        async move {
+            let _ = sender.send(());
+            let _ = held.acquire().await;
+            text("whole")
+        }
+    });
+    let asking = |mut client: crate::harness::Client| {
+        tokio::spawn(async move {
+            let response = client.get("https://a.net/").await.expect("a response");
+            read(response).await.expect("a body")
+        })
+    };
+    let before = asking(front.client(Protocol::H3).await);
+    asked.recv().await.expect("it is asked");
+    front.hand_over();
+    // Listening over TCP ends: so it knows.
+    while front.client_of(Protocol::H2, "a.net").await.is_ok() {}
+    let after = asking(front.client(Protocol::H3).await);
+    asked.recv().await.expect("it is asked, too");
+    release.add_permits(2);
+    for asking in [before, after] {
+        assert_eq!(asking.await.expect("no panic"), "whole");
+    }
+    front.ended().await;
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use eyot_front::{Addresses, Certificates, Error, Files, Settings, Sockets};
+use eyot_front::{Addresses, Certificates, Ending, Error, Files, Settings, Sockets};
 use eyot_plan::arrival::{Answer, Arrival, Protocol};
 use eyot_plan::body::{self, Body};
 use http::{Request, Response};
@@ -53,7 +53,7 @@ pub(crate) struct Front {
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) arrivals: Arc<AtomicUsize>,
     folder: TempDir,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<Ending>>,
     running: JoinHandle<Result<(), Error>>,
 }
 
@@ -92,7 +92,7 @@ impl Front {
         let (stop, stopped) = oneshot::channel();
         let running =
             tokio::spawn(eyot_front::run(sockets, Arc::clone(&certificates), settings, Arc::new(answer), async move {
-                drop(stopped.await)
+                stopped.await.unwrap_or(Ending::Stop)
             }));
         Self { tls, plain, certificates, arrivals, folder, stop: Some(stop), running }
     }
@@ -181,6 +181,12 @@ impl Front {
     /// Asks the listener to end.
     pub(crate) fn stop(&mut self) {
         drop(self.stop.take());
+    }
+
+    /// Tells the listener that another one has its sockets now.
+    pub(crate) fn hand_over(&mut self) {
+        let told = self.stop.take().map(|stop| stop.send(Ending::HandedOver));
+        assert_eq!(told, Some(Ok(())), "it listens");
     }
 
     /// Waits until it has.

@@ -31,6 +31,8 @@ enum Asked {
     ResetTrust,
     Status,
     Undrain,
+    Upgrade,
+    UpgradeStatus,
 }
 
 /// Path, method, whether only the socket file has it.
@@ -42,7 +44,9 @@ const PATHS: &[(&str, Method, bool, Asked)] = &[
     ("/reset-trust", Method::POST, true, Asked::ResetTrust),
     ("/status", Method::GET, true, Asked::Status),
     ("/status/certs", Method::GET, true, Asked::Certificates),
+    ("/status/upgrade", Method::GET, true, Asked::UpgradeStatus),
     ("/undrain", Method::POST, true, Asked::Undrain),
+    ("/upgrade", Method::POST, true, Asked::Upgrade),
 ];
 
 pub(super) fn answer(shown: &Shown, door: Door, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -90,6 +94,11 @@ fn give(shown: &Shown, asked: Asked) -> Response<Full<Bytes>> {
         }
         Asked::ResetTrust => text(StatusCode::SERVICE_UNAVAILABLE, "too many orders wait\n"),
         Asked::Status => document(&status(shown)),
+        Asked::Upgrade => match shown.upgrades.ask() {
+            Ok(()) => document(&shown.upgrades.view()),
+            Err(why) => respond(StatusCode::CONFLICT, "text/plain; charset=utf-8", format!("{why}\n")),
+        },
+        Asked::UpgradeStatus => document(&shown.upgrades.view()),
     }
 }
 
@@ -211,6 +220,11 @@ mod tests {
             (Door::Unix, Method::POST, "/undrain", Ok(Asked::Undrain)),
             (Door::Tcp, Method::POST, "/reset-trust", Err(404)),
             (Door::Unix, Method::POST, "/reset-trust", Ok(Asked::ResetTrust)),
+            (Door::Tcp, Method::POST, "/upgrade", Err(404)),
+            (Door::Tcp, Method::GET, "/status/upgrade", Err(404)),
+            (Door::Unix, Method::GET, "/upgrade", Err(405)),
+            (Door::Unix, Method::POST, "/upgrade", Ok(Asked::Upgrade)),
+            (Door::Unix, Method::GET, "/status/upgrade", Ok(Asked::UpgradeStatus)),
             (Door::Unix, Method::GET, "/", Err(404)),
         ] {
             let found = find(door, &method, path).map_err(|status| status.as_u16());

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use eyot_bundle::grant::PrivateNet;
 use eyot_bundle::name::Name;
 use eyot_bundle::text::{self, Blank, Problems, Table};
+use eyot_front::steer::UDP_SOCKETS_MAX;
 use eyot_guest::SLOTS_MAX;
 use ipnet::IpNet;
 
@@ -174,11 +175,11 @@ impl std::str::FromStr for Door {
 }
 
 fn listen(table: &mut Table<'_>, run: &Path) -> Listen {
-    table.later(&["udp_sockets"]);
     let usual = || vec![Door::Unix(run.join("admin.sock")), Door::Tcp(SocketAddr::from(([127, 0, 0, 1], 9180)))];
     let mut listen = Listen {
         https: addresses(table, "https").optional().unwrap_or_default(),
         http: addresses(table, "http").optional().unwrap_or_default(),
+        udp_sockets: table.integer("udp_sockets").within(1, UDP_SOCKETS_MAX).or(1),
         plain: table.choice("plain", &[("redirect", Plain::Redirect), ("serve", Plain::Serve)]).or(Plain::Redirect),
         proxy_peers: proxy_peers(table),
         guarded: Vec::new(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use eyot_bundle::release::Release;
 use eyot_link::client::{Client, Parents, Token};
 use tokio::sync::oneshot;
 
@@ -14,6 +15,7 @@ use crate::blobs::Blobs;
 use crate::compile::{Compilers, Options};
 use crate::config::Config;
 use crate::config::secret::SecretError;
+use crate::ledger::serving;
 use crate::node::Node;
 use crate::stage::Stage;
 use crate::status::Status;
@@ -48,13 +50,50 @@ pub struct Service {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Service {
-    /// Brings back what the node's ledger holds, then follows its origin. When this returns, what was active answers.
-    /// `program` is the one whose hidden verb `compile` is the compiler: this one.
+/// A pull that could begin: nothing that was kept is opened yet.
+pub struct Prepared {
+    setup: Setup<Client, Node>,
+}
+
+impl Prepared {
+    /// Compiles what is active and has no code of this build, so that it answers at once when the ledger is taken up.
     ///
     /// # Errors
-    /// What is wrong with what the node was told; no parent is asked yet.
-    pub fn start(node: &Arc<Node>, answers: Answers, program: PathBuf) -> Result<Self, ServiceError> {
+    /// A refusal, and which release it is about.
+    pub async fn warm(&self) -> Result<(), String> {
+        let Some(serving) = serving::read(&self.setup.state) else { return Ok(()) };
+        for (app, number) in &serving.apps {
+            let document = serving.files.get(&format!("releases/{app}/{number}.json"));
+            let release = document.and_then(|bytes| serde_json::from_slice::<Release>(bytes).ok());
+            let Some(release) = release else { continue };
+            for (function, parts) in release.functions {
+                let warmed = self.setup.stage.warm(parts.bundle).await;
+                warmed.map_err(|refusal| format!("{app}/{number}, function `{function}`: {refusal}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings back what the node's ledger holds, then follows its origin. When this returns, what was active answers.
+    ///
+    /// # Errors
+    /// What is wrong with what was kept; no parent is asked yet.
+    pub fn start(self) -> Result<Service, ServiceError> {
+        let (state, status) = (self.setup.state.clone(), Arc::clone(&self.setup.status));
+        let (pull, handle) = Pull::start(self.setup)?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = spawn(pull, stopped).map_err(|source| file(state, source))?;
+        Ok(Service { handle, status, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Service {
+    /// Makes ready what follows the node's origin. `program` is the one whose hidden verb `compile` is the compiler: this
+    /// one.
+    ///
+    /// # Errors
+    /// What is wrong with what the node was told.
+    pub fn prepare(node: &Arc<Node>, answers: Answers, program: PathBuf) -> Result<Prepared, ServiceError> {
         let config = &node.config;
         let compile = &config.functions.compile;
         let options = Options {
@@ -68,11 +107,10 @@ impl Service {
         let (runtime, telemetry) = (node.runtime.clone(), Arc::clone(&node.telemetry));
         let compilers = Compilers::new(options);
         let stage = Stage::new(client(config)?, blobs, compilers, runtime, Arc::clone(&telemetry));
-        let status = Arc::<Status>::default();
         let setup = Setup {
             stage: Arc::new(stage),
             apps: Arc::clone(node),
-            status: Arc::clone(&status),
+            status: Arc::default(),
             telemetry,
             node: config.node.id.clone(),
             region: config.node.region.clone(),
@@ -81,10 +119,7 @@ impl Service {
             answers,
             poll_ms: config.origin.poll_ms,
         };
-        let (pull, handle) = Pull::start(setup)?;
-        let (stop, stopped) = oneshot::channel();
-        let thread = spawn(pull, stopped).map_err(|source| file(state.clone(), source))?;
-        Ok(Self { handle, status, stop: Some(stop), thread: Some(thread) })
+        Ok(Prepared { setup })
     }
 
     /// What an operator may ask of it.
