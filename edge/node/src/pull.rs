@@ -7,6 +7,7 @@ mod anew;
 mod jobs;
 mod listen;
 pub mod parent;
+mod pause;
 mod report;
 mod round;
 pub mod service;
@@ -338,23 +339,6 @@ impl<P: Parent, A: Apps> Pull<P, A> {
                 },
             }
             self.tidy();
-        }
-    }
-
-    /// Another process has the ledger until the order to take it up again. What answers goes on as it was.
-    async fn paused(&mut self, done: oneshot::Sender<()>) {
-        self.jobs.stop();
-        self.tidy();
-        self.ledger = None;
-        let _ = done.send(());
-        while let Some(order) = self.orders.recv().await {
-            if matches!(order, Order::Resume) {
-                if let Err(error) = self.open() {
-                    self.lost(error.to_string());
-                }
-                self.schedule();
-                return;
-            }
         }
     }
 
