@@ -23,7 +23,7 @@ pub struct Settings {
     /// What a client sends of a request's body, and takes of a response, at the least, in bytes a second: the time that
     /// it is waited for beyond `body_idle` or `send_idle`.
     pub rate_bytes_min: u32,
-    /// How long nothing may pass through a tunnel, in either direction.
+    /// How long nothing may pass through a tunnel, in either direction; who answers it may have less patience.
     pub tunnel_idle: Duration,
     /// How long a connection without a request stays open.
     pub connection_idle: Duration,
@@ -93,7 +93,7 @@ impl Default for Settings {
             body_idle: Duration::from_secs(30),
             send_idle: Duration::from_secs(30),
             rate_bytes_min: 256,
-            tunnel_idle: Duration::from_secs(120),
+            tunnel_idle: Duration::from_secs(3600),
             connection_idle: Duration::from_secs(60),
             connections_max: 50_000,
             connections_per_address_max: 256,
