@@ -2,11 +2,48 @@
 //! other.
 
 use http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
 
 use crate::client::{Ask, Client};
 use crate::error::Error;
 use crate::path;
-use crate::wire::{Base64, LeaseAnswer, LeaseRequest, Sealed, SealedCertificate};
+use crate::wire::Base64;
+
+/// What nodes seal for each other is at most this, in bytes, before base64.
+pub const SEALED_BYTES_MAX: usize = 64 << 10;
+
+/// What one node says to the others through the origin, which cannot read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sealed {
+    /// The sealed bytes.
+    pub sealed: Base64,
+}
+
+/// `POST /v1/acme/lease`: which one node of the fleet orders certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRequest {
+    /// Whether it is wanted, or given back.
+    pub hold: bool,
+}
+
+/// What that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseAnswer {
+    /// Whether the node that asked has it: for ten minutes from now.
+    pub held: bool,
+}
+
+/// `GET /v1/acme/certificates/{name}`, and with the version that is replaced the body of a PUT.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedCertificate {
+    /// Counted up from 1 with each PUT. In a PUT: the one that was seen; 0: none.
+    pub version: u64,
+    /// The chain and its key, sealed.
+    pub sealed: Base64,
+}
 
 impl Client {
     /// Asks to be the node that orders certificates, or gives that back. Whether this node is it now.

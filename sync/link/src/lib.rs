@@ -5,7 +5,7 @@
 //! judging them to `eyot-bundle`. Its sockets go to the operator's own parents (or where a person at the command line
 //! points `get`), never to an address that an app can influence.
 
-mod acme;
+pub mod acme;
 pub mod blob;
 pub mod body;
 pub mod client;

@@ -12,6 +12,8 @@ use eyot_bundle::name::Name;
 use eyot_bundle::refusal::Reason;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::acme::Sealed;
+
 /// A line of a watch stream longer than this ends the stream, in bytes.
 pub const WATCH_LINE_BYTES_MAX: usize = 1 << 20;
 /// How often a quiet watch stream says that it lives, in milliseconds.
@@ -22,8 +24,6 @@ pub const REPORT_BYTES_MAX: usize = 256 << 10;
 pub const METADATA_BYTES_MAX: usize = 4 << 20;
 /// A listing (apps, releases, the fleet, the audit) larger than this is refused, in bytes.
 pub const LISTING_BYTES_MAX: usize = 32 << 20;
-/// What nodes seal for each other is at most this, in bytes, before base64.
-pub const SEALED_BYTES_MAX: usize = 64 << 10;
 /// The body of a publish or of an operator's upload is at most this, in bytes.
 pub const UPLOAD_BYTES_MAX: usize = 16 << 20;
 /// A blob is at most this, in bytes.
@@ -61,39 +61,6 @@ pub enum WatchLine {
     Challenge(Sealed),
     /// The state is now at `seq`.
     Change(Change),
-}
-
-/// What one node says to the others through the origin, which cannot read it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sealed {
-    /// The sealed bytes.
-    pub sealed: Base64,
-}
-
-/// `POST /v1/acme/lease`: which one node of the fleet orders certificates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LeaseRequest {
-    /// Whether it is wanted, or given back.
-    pub hold: bool,
-}
-
-/// What that answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseAnswer {
-    /// Whether the node that asked has it: for ten minutes from now.
-    pub held: bool,
-}
-
-/// `GET /v1/acme/certificates/{name}`, and with the version that is replaced the body of a PUT.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SealedCertificate {
-    /// Counted up from 1 with each PUT. In a PUT: the one that was seen; 0: none.
-    pub version: u64,
-    /// The chain and its key, sealed.
-    pub sealed: Base64,
 }
 
 /// A change of the state.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use eyot_bundle::host::HostPattern;
 use eyot_bundle::name::Name;
-use eyot_link::wire::{Base64, SEALED_BYTES_MAX, Sealed, SealedCertificate};
+use eyot_link::acme::{SEALED_BYTES_MAX, Sealed, SealedCertificate};
+use eyot_link::wire::Base64;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

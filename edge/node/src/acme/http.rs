@@ -95,3 +95,29 @@ fn later(headers: &HeaderMap) -> Option<SystemTime> {
     let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     SystemTime::now().checked_add(Duration::from_secs(seconds.min(LATER_S_MAX)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_authority_is_asked_over_https_alone() {
+        let http = Http::new(Authorities::Public);
+        for url in ["http://127.0.0.1:1/dir", "ftp://127.0.0.1/dir", "/dir"] {
+            let request = Request::get(url).body(BodyWrapper::default()).expect("a request");
+            let error = http.request(request).await.err().expect("refused").to_string();
+            assert!(error.contains("is not https"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_authority_is_left_alone_for_as_long_as_it_wants_to_a_day() {
+        for (value, expect) in [("120", Some(120)), ("999999999", Some(86_400)), ("-1", None), ("Fri", None)] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+            let begun = SystemTime::now();
+            let seconds = later(&headers).map(|at| at.duration_since(begun).expect("later").as_secs());
+            assert!(seconds.is_some() == expect.is_some() && seconds >= expect, "{value}: {seconds:?}");
+            assert!(seconds <= expect.map(|seconds| seconds + 60), "{value}: {seconds:?}");
+        }
+    }
+}

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use eyot_bundle::name::Name;
 use eyot_front::Certificates;
+use eyot_link::acme::SealedCertificate;
 use eyot_link::client::Client;
-use eyot_link::wire::{Base64, SealedCertificate};
+use eyot_link::wire::Base64;
 use instant_acme::Account;
 use jiff::{SignedDuration, Timestamp};
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use eyot_link::acme::Sealed;
 use eyot_link::error::Error;
-use eyot_link::wire::{Change, Sealed, WatchLine};
+use eyot_link::wire::{Change, WatchLine};
 use tokio::sync::mpsc;
 
 use super::jittered;

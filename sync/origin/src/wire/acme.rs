@@ -1,7 +1,7 @@
 //! The rows of the wire by which nodes get certificates as one fleet. They are for nodes alone.
 
 use eyot_bundle::name::Name;
-use eyot_link::wire::{LeaseAnswer, LeaseRequest, SEALED_BYTES_MAX, Sealed, SealedCertificate};
+use eyot_link::acme::{LeaseAnswer, LeaseRequest, SEALED_BYTES_MAX, Sealed, SealedCertificate};
 use eyot_plan::body::Body;
 use http::{Response, StatusCode};
 
