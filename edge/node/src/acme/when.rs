@@ -47,9 +47,9 @@ impl Life {
     /// minute to six hours, and no more than a tenth of what is left, so that short lives are tried often enough.
     pub(super) fn pause(life: Option<Self>, failures: u32, now: Timestamp, dice: u64) -> SignedDuration {
         let doubled = PAUSE_S.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(PAUSE_S_MAX);
-        let tenth = life.map_or(PAUSE_S_MAX, |life| life.ends.duration_since(now).as_secs() / 10);
         // What has ended already is pressed no further than what never was.
-        let most = if tenth > 0 { tenth.max(PAUSE_S_MIN) } else { PAUSE_S_MAX };
+        let left = life.map(|life| life.ends.duration_since(now).as_secs()).filter(|left| *left > 0);
+        let most = left.map_or(PAUSE_S_MAX, |left| (left / 10).max(PAUSE_S_MIN));
         let pause = SignedDuration::from_secs(doubled.min(most));
         pause / 2 + part(pause, dice)
     }
@@ -102,13 +102,14 @@ mod tests {
             (None, 1, 0, 30),
             (None, 2, 0, 60),
             (None, 5, 0, 480),
-            (long, 9, 60 * DAY, 3 * 3600),
+            (long, 9, 60 * DAY, 7680),
+            (long, 10, 60 * DAY, 3 * 3600),
             (long, u32::MAX, 60 * DAY, 3 * 3600),
             (short, 1, 400, 10),
             (short, 9, 400, 10),
-            (short, 9, 595, 0),
+            (short, 9, 595, 2),
             (short, 1, 700, 30),
-            (short, 9, 700, 3 * 3600),
+            (short, 10, 700, 3 * 3600),
         ] {
             let pause = |dice| Life::pause(life, failures, at(now), dice).as_secs();
             assert_eq!(pause(0), least, "{life:?} {failures} {now}");
