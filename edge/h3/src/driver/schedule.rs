@@ -73,7 +73,7 @@ impl Schedule {
     pub(crate) fn enter(&mut self, stream: u64) -> Arc<Place> {
         let held = self.held.remove(&stream);
         self.passed(stream);
-        if (stream - self.first) / 4 > LATER_MAX {
+        if stream.saturating_sub(self.first) / 4 > LATER_MAX {
             self.begin_generation(stream);
         }
         let place = Arc::new(Place { stream, order: AtomicI32::new(0), waker: AtomicWaker::new() });
