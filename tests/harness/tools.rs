@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The folder for what tests fetch and build.
 pub(crate) fn target() -> PathBuf {
@@ -45,6 +45,8 @@ fn install_python_packages() -> PathBuf {
 
 /// A package of Debian's, fetched by its client and unpacked into the target folder without being installed.
 pub(crate) fn debian(package: &str) -> PathBuf {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = target().join("debs");
     let root = folder.join(package);
     if root.exists() {
@@ -56,11 +58,11 @@ pub(crate) fn debian(package: &str) -> PathBuf {
         &folder
     })
     .expect("a folder");
+    download(&folder, aside.path(), package);
     let run = |command: &mut Command| {
         let output = command.current_dir(aside.path()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     };
-    run(Command::new("apt-get").args(["-qq", "-o", "Debug::NoLocking=1", "download", package]));
     let mut files = std::fs::read_dir(aside.path()).expect("the folder").filter_map(Result::ok).map(|file| file.path());
     let file = files.find(|path| path.extension().is_some_and(|ending| ending == "deb")).expect("a package");
     run(Command::new("dpkg-deb").arg("-x").arg(file).arg("root"));
@@ -69,4 +71,33 @@ pub(crate) fn debian(package: &str) -> PathBuf {
         assert!(root.exists(), "{}: {error}", root.display());
     }
     root
+}
+
+/// Downloads a package into `aside`, by lists of our own in `folder`: those of the machine may be empty or old, and need
+/// no root to be left alone. Where these sources cannot be had, by the machine's.
+fn download(folder: &Path, aside: &Path, package: &str) {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/apt.list");
+    let ours = [
+        format!("Dir::Etc::sourcelist={}", sources.display()),
+        "Dir::Etc::sourceparts=/nonexistent".to_owned(),
+        format!("Dir::State::lists={}", folder.join("lists").display()),
+        format!("Dir::Cache={}", folder.join("cache").display()),
+        "Dir::State::status=/dev/null".to_owned(),
+        "Debug::NoLocking=1".to_owned(),
+    ];
+    for part in ["lists/partial", "cache/archives/partial"] {
+        std::fs::create_dir_all(folder.join(part)).expect("a folder in target");
+    }
+    let apt = |options: &[String], verb: &[&str]| {
+        let options = options.iter().flat_map(|option| ["-o", option]);
+        let output = Command::new("apt-get").arg("-qq").args(options).args(verb).current_dir(aside).output();
+        let output = output.expect("apt-get");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (_, update) = apt(&ours, &["update"]);
+    let (done, own) = apt(&ours, &["download", package]);
+    if !done {
+        let (done, theirs) = apt(&["Debug::NoLocking=1".to_owned()], &["download", package]);
+        assert!(done, "{package} cannot be had.\nown lists: {update}{own}\nthe machine's: {theirs}");
+    }
 }
