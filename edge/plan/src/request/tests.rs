@@ -163,7 +163,7 @@ fn a_tunnel_comes_out_in_one_form_whichever_protocol_asked_for_it() {
         ("2 CONNECT https://a.b/chat|x-protocol=websocket|sec-websocket-version=13".into(), form("")),
         (format!("3 CONNECT https://a.b/chat|x-protocol=websocket|sec-websocket-version=13|{KEY}"), form("")),
         // What asks for none is a request like any other.
-        (format!("1.0 GET /chat|{UPGRADE}|{KEY}"), format!("GET https://a.b/chat|sec-websocket-version=13|{KEY}")),
+        (format!("1.0 GET /chat|{UPGRADE}|{KEY}"), format!("GET https://a.b/chat|{KEY}|sec-websocket-version=13")),
         ("1.1 GET /chat|host=a.b|upgrade=websocket".into(), "GET https://a.b/chat".into()),
         ("1.1 POST /chat|host=a.b|upgrade=websocket|connection=upgrade".into(), "POST https://a.b/chat".into()),
     ] {
