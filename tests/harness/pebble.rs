@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use eyot_link::tls::Authorities;
 
 use super::client::{Ask, Protocol, ask};
-use super::process::{Process, free_port, until};
+use super::process::{Process, free_port, listens, until};
 use super::tools;
 use super::world::World;
 
@@ -38,7 +38,7 @@ impl Pebble {
         names.args(["-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-dns01", &address]);
         names.args(["-management", &format!("127.0.0.1:{}", free_port())]);
         let names = Process::start("pebble-challtestsrv", &mut names);
-        until("the DNS server listens", || std::net::TcpListener::bind(("127.0.0.1", dns)).err());
+        until("the DNS server listens", || listens(dns).then_some(()));
         let mut pebble = Self { port: free_port(), management: free_port(), process: None, _names: names, dns };
         pebble.restart(world, ports, validity_s);
         pebble

@@ -57,6 +57,11 @@ impl Process {
         panic!("{} did not end in {PATIENCE:?}\n{}", self.name, self.log());
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child of ours").is_some()
+    }
+
     /// Ends it at once, as a power cut would.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
@@ -101,6 +106,18 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 #[expect(clippy::disallowed_methods, reason = "the moment between two questions to another process")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(20));
+}
+
+/// Whether somebody listens on this TCP port. It is read from the kernel's list: a question by `bind` would for a moment
+/// take the port away from who is about to listen.
+pub(crate) fn listens(port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let list = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's list of sockets");
+    let ending = format!(":{port:04X}");
+    list.lines().skip(1).any(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next().is_some_and(|local| local.ends_with(&ending)) && columns.nth(1) == Some(LISTEN)
+    })
 }
 
 /// A port that is free for TCP and UDP on loopback.

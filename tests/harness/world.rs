@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::app::App;
 use super::client::{Answer, Ask, Protocol, ask};
-use super::process::{Process, free_port, until};
+use super::process::{Process, free_port, listens, until};
 use super::tools;
 
 /// The hosts that the certificate of all nodes holds.
@@ -92,9 +92,12 @@ impl World {
         );
         let config = self.path("origin.toml");
         fs::write(&config, text).expect("origin.toml");
-        let process = Process::start("origin", eyot().arg("origin").arg("--config").arg(config));
-        until("the origin listens", || std::net::TcpListener::bind(("127.0.0.1", port)).err());
-        self.origin = Some(process);
+        // Its port may be the local end of somebody's connection for a moment: then it ends, and is started again.
+        self.origin = Some(until("the origin is started", || {
+            let mut process = Process::start("origin", eyot().arg("origin").arg("--config").arg(&config));
+            let begun = || listens(port).then_some(true).or_else(|| process.has_ended().then_some(false));
+            until("the origin listens or ends", begun).then_some(process)
+        }));
     }
 
     /// Takes the origin away.
