@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::take::VARIABLE;
-use super::wire::{self, FORMAT, Hello, Word};
+use super::wire::{self, FORMAT, Hello, Hidden, Word};
 use super::{Step, Upgrades};
 use crate::pull::Handle;
 use crate::sockets::Sockets;
@@ -142,7 +142,7 @@ impl Giver {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             odd: self.lineage.generation.next() == eyot_front::steer::Generation::Odd,
-            keys: STANDARD.encode(self.lineage.keys.to_bytes()),
+            keys: Hidden(STANDARD.encode(self.lineage.keys.to_bytes())),
             datagrams: front.udp.len(),
             streams: front.tls.len() + front.plain.len(),
             admin_tcp: admin.tcp.len(),

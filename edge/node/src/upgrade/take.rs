@@ -55,7 +55,7 @@ pub fn heir() -> io::Result<Option<(Heir, Handed)>> {
     let line = Blocking::from(io::stdin().as_fd().try_clone_to_owned()?);
     line.set_read_timeout(Some(HANDED_WITHIN))?;
     let (hello, sockets) = wire::take(&line)?;
-    let keys = STANDARD.decode(&hello.keys).ok().and_then(|keys| keys.try_into().ok());
+    let keys = STANDARD.decode(&hello.keys.0).ok().and_then(|keys| keys.try_into().ok());
     let keys = keys.map(Keys::from_bytes).ok_or_else(|| io::Error::other("the keys are none"))?;
     let generation = if hello.odd { Generation::Odd } else { Generation::Even };
     let mut sockets = sockets.into_iter();

@@ -1,6 +1,7 @@
 //! What old and new process say to each other: one JSON document behind its length, and sockets by `SCM_RIGHTS`, some at
 //! a time, each lot with one byte. Both ends are ours, but of two versions: a word that is not known ends the upgrade.
 
+use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,7 +54,7 @@ pub(super) struct Hello {
     /// Whether the new process is of the odd generation.
     pub(super) odd: bool,
     /// The keys of QUIC, base64.
-    pub(super) keys: String,
+    pub(super) keys: Hidden,
     /// UDP sockets, in the order in which they were bound.
     pub(super) datagrams: usize,
     /// TCP listeners.
@@ -62,6 +63,17 @@ pub(super) struct Hello {
     pub(super) admin_tcp: usize,
     /// The admin's socket files.
     pub(super) admin_unix: Vec<PathBuf>,
+}
+
+/// Keys on their way: said, and never shown.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Hidden(pub(super) String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden(..)")
+    }
 }
 
 impl Hello {
@@ -172,7 +184,7 @@ mod tests {
             format: FORMAT,
             version: "0.1.0".to_owned(),
             odd: true,
-            keys: String::new(),
+            keys: Hidden(String::new()),
             datagrams,
             streams: 0,
             admin_tcp: 0,
