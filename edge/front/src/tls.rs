@@ -91,7 +91,8 @@ impl Tls {
             .max_incoming(waiting.handshakes_max)
             .incoming_buffer_size(waiting.bytes_each_max)
             .incoming_buffer_size_total(waiting.bytes_max)
-            .token_key(keys.token());
+            .token_key(keys.token())
+            .validation_token_config(eyot_h3::tokens());
         Ok(Self { certificates, settings, tcp, quic, quic_base, made: Mutex::default() })
     }
 

@@ -58,3 +58,29 @@ async fn once_half_of_the_places_are_taken_a_client_proves_its_address_and_is_an
         front.ended().await;
     }
 }
+
+#[tokio::test]
+async fn a_client_that_was_here_brings_what_it_was_given_and_need_not_prove_its_address() {
+    let settings = Settings { connections_per_address_max: 4, ..Settings::default() };
+    let front = Front::with(settings, |_| async { text("served") });
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(front.trust(&["h3"])).expect("TLS 1.3");
+    // It keeps the tokens.
+    let config = quinn::ClientConfig::new(Arc::new(tls));
+    let mut taken = Vec::new();
+    for _ in 0..4 {
+        let (address, retries) = relay(front.tls).await;
+        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let connecting = endpoint.connect_with(config.clone(), address, "a.net").expect("a client");
+        let quic = connecting.await.expect("a connection");
+        let given = async {
+            while quic.stats().frame_rx.new_token == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), given).await.expect("it is given tokens");
+        assert_eq!(retries.load(Ordering::Relaxed), 0, "with {} taken", taken.len());
+        taken.push((quic, endpoint));
+    }
+    drop(taken);
+    front.ended().await;
+}
