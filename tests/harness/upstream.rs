@@ -6,10 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+
+/// The body of `/large`.
+const LARGE_BYTES: usize = 1 << 30;
 
 /// A running upstream; it ends with its owner.
 pub(crate) struct Upstream {
@@ -19,8 +24,8 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Starts it: `/echo` streams the request back with its trailers and its fields as `x-saw-<name>`, `/never` never
-    /// answers, all else says its path.
+    /// Starts it: `/echo` streams the request back with its trailers and its fields as `x-saw-<name>`, `/large` is a GiB
+    /// of zeros, `/never` never answers, all else says its path.
     pub(crate) fn start() -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -70,6 +75,11 @@ async fn answer(request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, hy
             response = response.header("trailer", trailer);
         }
         return Ok(response.body(request.into_body().boxed()).expect("a response"));
+    }
+    if path.ends_with("/large") {
+        let piece = Bytes::from_static(&[0; 64 << 10]);
+        let pieces = std::iter::repeat_n(piece, LARGE_BYTES / (64 << 10)).map(|piece| Ok(Frame::data(piece)));
+        return Ok(response.body(StreamBody::new(stream::iter(pieces)).boxed()).expect("a response"));
     }
     let body = Full::new(Bytes::from(format!("upstream {path}"))).map_err(|never| match never {}).boxed();
     Ok(response.body(body).expect("a response"))
