@@ -133,7 +133,7 @@ impl<A: Answer> Exchanges<A> {
     }
 
     fn awaited(&self, asked: &Asked, go_on: Option<GoOn>) -> Awaited {
-        let patience = Patience::new(self.settings.body_idle, self.settings.rate_bytes_min);
+        let patience = Patience::new(self.settings.body_idle, self.settings.body_rate_bytes_min);
         Awaited { patience, is_answered: asked.is_answered.clone(), go_on }
     }
 

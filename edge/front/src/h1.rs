@@ -92,7 +92,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let settings = &exchanges.settings;
-    let io = Sending::new(io, settings.send_idle, settings.rate_bytes_min);
+    let io = Sending::new(io, settings.send_idle, settings.send_rate_bytes_min);
     let shared = Arc::new(Shared {
         exchanges: exchanges.clone(),
         refusals: Refusals::default(),

@@ -55,7 +55,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let settings = exchanges.settings.clone();
-    let io = Sending::new(io, settings.send_idle, settings.rate_bytes_min);
+    let io = Sending::new(io, settings.send_idle, settings.send_rate_bytes_min);
     let (io, heard) = Watch::new(io, settings.header_timeout);
     let begun = tokio::select! {
         begun = timeout(settings.header_timeout, builder(&settings).handshake(io)) => begun,

@@ -20,9 +20,11 @@ pub struct Settings {
     pub body_idle: Duration,
     /// How long a client may take nothing of a response that is there.
     pub send_idle: Duration,
-    /// What a client sends of a request's body, and takes of a response, at the least, in bytes a second: the time that
-    /// it is waited for beyond `body_idle` or `send_idle`.
-    pub rate_bytes_min: u32,
+    /// What a client sends of a request's body at the least, in bytes a second: the time that it is waited for beyond
+    /// `body_idle`.
+    pub body_rate_bytes_min: u32,
+    /// What it takes of a response at the least, in bytes a second: the time that it is waited for beyond `send_idle`.
+    pub send_rate_bytes_min: u32,
     /// How long nothing may pass through a tunnel, in either direction; who answers it may have less patience.
     pub tunnel_idle: Duration,
     /// How long a connection without a request stays open.
@@ -92,7 +94,8 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             body_idle: Duration::from_secs(30),
             send_idle: Duration::from_secs(30),
-            rate_bytes_min: 256,
+            body_rate_bytes_min: 256,
+            send_rate_bytes_min: 256,
             tunnel_idle: Duration::from_secs(3600),
             connection_idle: Duration::from_secs(60),
             connections_max: 50_000,

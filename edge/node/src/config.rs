@@ -125,6 +125,28 @@ pub struct Limits {
     pub queue_wait_ms: u64,
     /// How long requests in flight have at the end, in milliseconds.
     pub drain_ms: u64,
+    /// How long clients are waited for.
+    pub clients: Clients,
+}
+
+/// How long clients are waited for. Times are in milliseconds, rates in bytes a second: what comes or goes at a rate pays
+/// the waiting back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// For a TLS handshake, and for the head of a request.
+    pub header_timeout_ms: u64,
+    /// Inside a request's body.
+    pub body_idle_ms: u64,
+    /// The lowest rate of a request's body.
+    pub body_rate_bytes: u32,
+    /// To take something of a response.
+    pub send_idle_ms: u64,
+    /// The lowest rate of a response.
+    pub send_rate_bytes: u32,
+    /// For the next request of a connection.
+    pub connection_idle_ms: u64,
+    /// For anything in a tunnel, either way.
+    pub tunnel_idle_ms: u64,
 }
 
 /// How functions run.

@@ -267,7 +267,15 @@ fn tls(config: &config::Tls) -> Result<TlsSettings, Error> {
 
 fn settings(config: &Config, counts: &Arc<Counts>) -> Result<eyot_front::Settings, Error> {
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let clients = &config.limits.clients;
     Ok(eyot_front::Settings {
+        header_timeout: Duration::from_millis(clients.header_timeout_ms),
+        body_idle: Duration::from_millis(clients.body_idle_ms),
+        body_rate_bytes_min: clients.body_rate_bytes,
+        send_idle: Duration::from_millis(clients.send_idle_ms),
+        send_rate_bytes_min: clients.send_rate_bytes,
+        connection_idle: Duration::from_millis(clients.connection_idle_ms),
+        tunnel_idle: Duration::from_millis(clients.tunnel_idle_ms),
         connections_max: count(config.limits.connections_max),
         connections_per_address_max: count(config.limits.connections_per_address_max),
         drain: Duration::from_millis(config.limits.drain_ms),

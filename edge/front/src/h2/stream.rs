@@ -103,7 +103,7 @@ impl<A: Answer> Stream<A> {
         if is_whole {
             return Ok(());
         }
-        let rate_bytes = self.exchanges.settings.rate_bytes_min;
+        let rate_bytes = self.exchanges.settings.send_rate_bytes_min;
         loop {
             let frame = tokio::select! {
                 biased;

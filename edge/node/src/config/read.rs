@@ -13,8 +13,8 @@ use ipnet::IpNet;
 use super::acme::{Acme, ChallengeKind};
 use super::secret::Secret;
 use super::{
-    Compile, Config, Debug, Egress, Environment, Functions, Identity, Level, Limits, Listen, Log, Origin, Plain, Tls,
-    tls,
+    Clients, Compile, Config, Debug, Egress, Environment, Functions, Identity, Level, Limits, Listen, Log, Origin,
+    Plain, Tls, tls,
 };
 use crate::access::Destination;
 
@@ -251,6 +251,23 @@ fn limits(table: &mut Table<'_>) -> Limits {
         requests_queued_max: table.integer("requests_queued").within(0, 1_000_000).or(4096),
         queue_wait_ms: table.duration_ms("queue_wait").within(0, 60_000).or(1_000),
         drain_ms: table.duration_ms("drain").within(0, 3_600_000).or(30_000),
+        clients: clients(table),
+    }
+}
+
+fn clients(table: &mut Table<'_>) -> Clients {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut rate =
+        |key| table.size_bytes(key).within(1, 1 << 20).map(|bytes| u32::try_from(bytes).unwrap_or(1)).or(256);
+    let (body_rate_bytes, send_rate_bytes) = (rate("body_rate"), rate("send_rate"));
+    Clients {
+        header_timeout_ms: table.duration_ms("header_timeout").within(1_000, HOUR_MS / 12).or(10_000),
+        body_idle_ms: table.duration_ms("body_idle").within(1_000, HOUR_MS).or(30_000),
+        body_rate_bytes,
+        send_idle_ms: table.duration_ms("send_idle").within(1_000, HOUR_MS).or(30_000),
+        send_rate_bytes,
+        connection_idle_ms: table.duration_ms("connection_idle").within(1_000, HOUR_MS).or(60_000),
+        tunnel_idle_ms: table.duration_ms("tunnel_idle").within(1_000, 24 * HOUR_MS).or(HOUR_MS),
     }
 }
 

@@ -56,6 +56,16 @@ fn what_is_not_named_has_its_default() {
     assert_eq!(config.tls.certificates[0].key.path(), Path::new("/creds/shop-key"));
     assert_eq!((config.limits.cpu_us, config.limits.drain_ms, config.origin.poll_ms), (500_000, 30_000, 20_000));
     assert_eq!((config.functions.slots, config.functions.compile.cpu_ms), (2048, 120_000));
+    let usual = Clients {
+        header_timeout_ms: 10_000,
+        body_idle_ms: 30_000,
+        body_rate_bytes: 256,
+        send_idle_ms: 30_000,
+        send_rate_bytes: 256,
+        connection_idle_ms: 60_000,
+        tunnel_idle_ms: 3_600_000,
+    };
+    assert_eq!(config.limits.clients, usual);
     assert!(!config.debug.headers && config.egress.resolvers.is_empty());
 }
 

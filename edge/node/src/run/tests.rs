@@ -107,6 +107,31 @@ async fn a_node_without_its_origin_listens_tells_how_it_is_and_ends_when_told() 
     assert!(!file.exists());
 }
 
+#[tokio::test]
+async fn how_long_clients_are_waited_for_is_what_the_config_says_and_else_the_listeners_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = config(folder.path());
+    let counts = Arc::<Counts>::default();
+    let waits = |settings: &eyot_front::Settings| {
+        let times = [settings.header_timeout, settings.body_idle, settings.send_idle];
+        let idle = [settings.connection_idle, settings.tunnel_idle];
+        (times, idle, [settings.body_rate_bytes_min, settings.send_rate_bytes_min])
+    };
+    let usual = waits(&settings(&config, &counts).expect("good settings"));
+    assert_eq!(usual, waits(&eyot_front::Settings::default()));
+    config.limits.clients = config::Clients {
+        header_timeout_ms: 1_000,
+        body_idle_ms: 2_000,
+        body_rate_bytes: 3,
+        send_idle_ms: 4_000,
+        send_rate_bytes: 5,
+        connection_idle_ms: 6_000,
+        tunnel_idle_ms: 7_000,
+    };
+    let told = ([1, 2, 4].map(Duration::from_secs), [6, 7].map(Duration::from_secs), [3, 5]);
+    assert_eq!(waits(&settings(&config, &counts).expect("good settings")), told);
+}
+
 #[test]
 fn what_functions_have_together_is_half_of_the_machine_or_what_the_config_says() {
     let folder = tempfile::tempdir().expect("a folder");
