@@ -1,6 +1,6 @@
 //! What the listeners count, for the metrics of who runs them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use eyot_plan::arrival::Protocol;
 use eyot_plan::fault::Code;
@@ -13,6 +13,9 @@ pub struct Counts {
     handshakes_failed: AtomicU64,
     panics: AtomicU64,
     faults: [AtomicU64; Code::ALL.len()],
+    is_relaying: AtomicBool,
+    relayed: AtomicU64,
+    relay_dropped: AtomicU64,
 }
 
 impl Counts {
@@ -40,6 +43,33 @@ impl Counts {
     /// that was too large to be kept is not among them.
     pub fn faults(&self, code: Code) -> u64 {
         self.faults[code as usize].load(Ordering::Relaxed)
+    }
+
+    /// Whether QUIC's datagrams are relayed, because the kernel does not steer them.
+    pub fn is_relaying(&self) -> bool {
+        self.is_relaying.load(Ordering::Relaxed)
+    }
+
+    /// Datagrams passed on, to another endpoint or process than that of the socket they came to.
+    pub fn relayed(&self) -> u64 {
+        self.relayed.load(Ordering::Relaxed)
+    }
+
+    /// Datagrams that were to be passed on and for which there was no room, or nobody.
+    pub fn relay_dropped(&self) -> u64 {
+        self.relay_dropped.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn relay(&self) {
+        self.is_relaying.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn pass_on(&self, datagrams: u64) {
+        self.relayed.fetch_add(datagrams, Ordering::Relaxed);
+    }
+
+    pub(crate) fn drop_relayed(&self, datagrams: u64) {
+        self.relay_dropped.fetch_add(datagrams, Ordering::Relaxed);
     }
 
     pub(crate) fn fault(&self, code: Code) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use eyot_h3::server;
 use eyot_plan::arrival::{Answer, Interim, Protocol};
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt, ZeroRttAccepted};
+use quinn::{Endpoint, EndpointConfig, Incoming, Runtime as _, TokioRuntime, VarInt, ZeroRttAccepted};
 use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
@@ -35,14 +35,16 @@ pub(crate) fn transport(settings: &Settings) -> quinn::TransportConfig {
 
 /// Makes a bound socket an endpoint, whose connections say that they belong to its slot.
 pub(crate) fn endpoint(tls: &Tls, keys: &Keys, slot: Slot) -> Result<Endpoint, Error> {
-    let Slot { socket, slot } = slot;
+    let Slot { socket, slot, relayed } = slot;
     let local = socket.local_addr().map_err(Error::Socket)?;
     let made = tls.at(Some(local.ip()), Some(local.port()))?;
     let mut config = EndpointConfig::new(keys.reset());
     config.supported_versions(vec![VERSION_1]).cid_generator(move || Box::new(Slotted(slot)));
     socket.set_nonblocking(true).map_err(Error::Socket)?;
     let server = quinn::ServerConfig::clone(&made.quic);
-    Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(Error::Socket)
+    let socket = TokioRuntime.wrap_udp_socket(socket).map_err(Error::Socket)?;
+    let socket = relayed.map_or_else(|| Arc::clone(&socket), |place| place.wrap(Arc::clone(&socket)));
+    Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(Error::Socket)
 }
 
 /// Takes connections until what is left is cut; those that come while nobody listens any more are refused.

@@ -19,7 +19,7 @@ use crate::listen::{self, House, Kind};
 use crate::permits::Permits;
 use crate::settings::Settings;
 use crate::sockets::{Lineage, Sockets};
-use crate::steer::{Generation, Keys, Steering};
+use crate::steer::{Generation, Keys, Relay, Steering};
 use crate::tls::{Tls, Waiting};
 
 /// How long a client may remember that HTTP/3 is there, in seconds.
@@ -63,7 +63,7 @@ pub async fn run<A: Answer>(
         settings,
     };
     let house = Arc::new(House { exchanges: Arc::new(exchanges), certificates, tls, permits: permits.clone(), drain });
-    let (_steering, endpoints) = start(&house, sockets, &lineage)?;
+    let (steering, endpoints) = start(&house, sockets, &lineage)?;
     let ending = shutdown.await.into();
     let ended = async {
         match ending {
@@ -81,15 +81,17 @@ pub async fn run<A: Answer>(
     }
     let _ = phase.send(Phase::Cut);
     permits.none_left().await;
-    for endpoint in endpoints {
-        h3::close(&endpoint).await;
+    for endpoint in &endpoints {
+        h3::close(endpoint).await;
     }
+    steering.end();
     Ok(())
 }
 
 /// The only process of its line.
 fn first() -> std::io::Result<Lineage> {
-    Ok(Lineage { generation: Generation::Even, keys: Keys::random()?, is_handed_over: false })
+    let (generation, keys, relay) = (Generation::Even, Keys::random()?, Relay::default());
+    Ok(Lineage { generation, keys, is_handed_over: false, relay })
 }
 
 /// Makes every socket a task that ends with the phase. What steers has to be kept as long as the endpoints.
@@ -105,8 +107,9 @@ fn start<A: Answer>(
         socket.set_nonblocking(true).map_err(Error::Socket)?;
         tasks.push((TcpListener::from_std(socket).map_err(Error::Socket)?, kind));
     }
-    let steering = Steering::new(sockets.udp).map_err(Error::Socket)?;
-    let slots = steering.take(lineage.generation, lineage.is_handed_over).map_err(Error::Socket)?;
+    let steering = Steering::new(sockets.udp, lineage.relay.clone()).map_err(Error::Socket)?;
+    let counts = &house.exchanges.settings.counts;
+    let slots = steering.take(lineage.generation, lineage.is_handed_over, counts).map_err(Error::Socket)?;
     let endpoints = slots.into_iter().map(|slot| h3::endpoint(&house.tls, &lineage.keys, slot));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     for (listener, kind) in tasks {

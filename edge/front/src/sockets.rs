@@ -7,7 +7,7 @@ use std::net::{TcpListener, UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::Error;
-use crate::steer::{Generation, Keys, Steering};
+use crate::steer::{Generation, Keys, Relay, Steering};
 
 /// How many connections wait for `accept`; the system caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -37,6 +37,8 @@ pub struct Lineage {
     pub keys: Keys,
     /// Whether another process handed its sockets over, and steers until this one is ready.
     pub is_handed_over: bool,
+    /// What passes datagrams on where the kernel does not steer them.
+    pub relay: Relay,
 }
 
 /// What to bind.
@@ -96,7 +98,8 @@ impl Sockets {
     /// # Errors
     /// When the system has no file descriptors left.
     pub fn steering(&self) -> io::Result<Steering> {
-        Steering::new(self.udp.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?)
+        let relay = self.lineage.as_ref().map(|lineage| lineage.relay.clone());
+        Steering::new(self.udp.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?, relay.unwrap_or_default())
     }
 
     /// Where TLS is listened for.

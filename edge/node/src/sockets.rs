@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use eyot_front::steer::{Generation, Keys};
+use eyot_front::steer::{Generation, Keys, Relay};
 use eyot_front::{Addresses, Lineage};
 use rustix::net::SocketType;
 
@@ -103,7 +103,10 @@ impl Sockets {
 
 /// The place of a process that nobody handed anything: the first of its line.
 fn or_first(lineage: Option<Lineage>) -> Result<Lineage, SocketsError> {
-    let first = || Ok(Lineage { generation: Generation::Even, keys: Keys::random()?, is_handed_over: false });
+    let first = || {
+        let (generation, keys, relay) = (Generation::Even, Keys::random()?, Relay::default());
+        Ok(Lineage { generation, keys, is_handed_over: false, relay })
+    };
     lineage.map_or_else(first, Ok).map_err(SocketsError::Keys)
 }
 

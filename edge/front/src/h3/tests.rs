@@ -31,8 +31,8 @@ fn waits(folder: &TempDir, waiting: &Waiting) -> Endpoint {
     let keys = Keys::random().expect("randomness");
     let tls =
         Tls::new(certificates, TlsSettings::default(), transport(&Settings::default()), waiting, &keys).expect("TLS");
-    endpoint(&tls, &keys, Slot { socket: UdpSocket::bind("127.0.0.1:0").expect("loopback"), slot: 0 })
-        .expect("an endpoint")
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    endpoint(&tls, &keys, Slot { socket, slot: 0, relayed: None }).expect("an endpoint")
 }
 
 /// The first datagrams of this many clients, each as it came over the wire.

@@ -1,7 +1,8 @@
 //! The program that the kernel runs on the first datagram of each batch: the classic BPF that chooses a socket by its
-//! place in the group. Nothing but numbers: it reads the invariants of QUIC (RFC 8999) and our connection IDs.
+//! place in the group; and the same choice for where the kernel runs none. Nothing but numbers: it reads the invariants of
+//! QUIC (RFC 8999) and our connection IDs.
 
-use super::cid::{CHECK, CID_BYTES};
+use super::cid::{CHECK, CID_BYTES, slot_of};
 use super::{Generation, Other, UDP_SOCKETS_MAX};
 
 /// One instruction of classic BPF.
@@ -57,10 +58,13 @@ const LONG_AT: u32 = 6;
 #[expect(clippy::cast_possible_truncation, reason = "12")]
 const LENGTH: u32 = CID_BYTES as u32;
 
+/// The bit of the first byte that says that a header is long.
+const LONG: u8 = 0x80;
+
 /// What the program is to do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Program {
-    /// Sockets of one generation.
+    /// Sockets of one generation, at least one.
     count: u32,
     /// The first place of the generation that takes new connections.
     base: u32,
@@ -80,6 +84,19 @@ impl Program {
         Some(Self { count, base, from, to })
     }
 
+    /// What the instructions return for this datagram.
+    pub(super) fn place(&self, datagram: &[u8]) -> u32 {
+        let is_long = datagram.first().is_some_and(|first| first & LONG != 0);
+        let (at, says_length) = if is_long { (LONG_AT, datagram.get(LONG_AT as usize - 1)) } else { (SHORT_AT, None) };
+        let Some(cid) = datagram.get(at as usize..at as usize + CID_BYTES) else { return self.base };
+        let is_of_length = says_length.is_none_or(|length| usize::from(*length) == CID_BYTES);
+        let slot = slot_of(cid).map(u32::from).filter(|slot| is_of_length && (self.from..self.to).contains(slot));
+        slot.unwrap_or_else(|| {
+            let word = cid.first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
+            word % self.count + self.base
+        })
+    }
+
     /// The instructions. A load beyond the end of a datagram would choose place 0, whoever that is, so lengths come
     /// first.
     pub(super) fn instructions(&self) -> Vec<Instruction> {
@@ -92,7 +109,7 @@ impl Program {
         let (short, long) = (self.slot_at(SHORT_AT), self.slot_at(LONG_AT));
         let spread_short = self.spread(SHORT_AT);
         let over_short = short.len() + spread_short.len();
-        program.push(jump(code::JUMP_SET, 0x80, distance(over_short), 0));
+        program.push(jump(code::JUMP_SET, u32::from(LONG), distance(over_short), 0));
         program.extend(short);
         program.extend(spread_short);
         program.extend([

@@ -43,8 +43,13 @@ fn every_datagram_has_its_place() {
     for serves in [Generation::Even, Generation::Odd] {
         let base = if serves == Generation::Even { 0 } else { COUNT };
         for other in [Other::Drains, Other::Gone] {
-            let program = Program::new(COUNT, serves, other).expect("it fits").instructions();
-            let place = |packet: &[u8]| run(&program, packet);
+            let program = Program::new(COUNT, serves, other).expect("it fits");
+            let instructions = program.instructions();
+            let place = |packet: &[u8]| {
+                let place = run(&instructions, packet);
+                assert_eq!(program.place(packet), place, "the relay says the same of {packet:?}");
+                place
+            };
             for slot in 0..8_u8 {
                 let is_read = other == Other::Drains || (base..base + COUNT).contains(&u32::from(slot));
                 let cid = own(slot);
@@ -83,6 +88,33 @@ fn whatever_comes_is_given_to_a_socket_that_is_read() {
                 assert!((base..base + count).contains(&place), "{count} {serves:?}: {:?}", &random[..length]);
             }
         }
+    }
+}
+
+#[test]
+fn the_relay_gives_every_datagram_the_place_that_the_program_gives_it() {
+    let mut random = [0; 64];
+    let mut draw = || {
+        aws_lc_rs::rand::fill(&mut random).expect("randomness");
+        random
+    };
+    for _ in 0..20_000 {
+        let drawn = draw();
+        let count = [1, 2, 3, 4, 64][usize::from(drawn[0] % 5)];
+        let serves = if drawn[1].is_multiple_of(2) { Generation::Even } else { Generation::Odd };
+        let other = if drawn[2].is_multiple_of(2) { Other::Drains } else { Other::Gone };
+        let program = Program::new(count, serves, other).expect("it fits");
+        let instructions = program.instructions();
+        let cid = if drawn[3].is_multiple_of(3) { foreign(drawn[4]) } else { own(drawn[4]) };
+        let whole = match drawn[5] % 4 {
+            0 => short(&cid),
+            1 => long(&cid),
+            2 => long(&draw()[..usize::from(drawn[6] % 21)]),
+            _ => draw().to_vec(),
+        };
+        let datagram = &whole[..whole.len().min(usize::from(drawn[7]))];
+        assert_eq!(program.place(datagram), run(&instructions, datagram), "{program:?}: {datagram:?}");
+        assert!(program.place(datagram) < 2 * count, "there is a socket");
     }
 }
 

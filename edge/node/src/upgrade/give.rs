@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::take::VARIABLE;
-use super::wire::{self, FORMAT, Hello, Hidden, Word};
+use super::wire::{self, FORMAT, FORMAT_RELAYS, Hello, Hidden, Word};
 use super::{Step, Upgrades};
 use crate::pull::Handle;
 use crate::sockets::Sockets;
@@ -70,15 +70,13 @@ impl Giver {
 
     async fn attempt(&self) -> io::Result<Line> {
         let has_quic = !self.sockets.front.udp.is_empty();
-        if has_quic {
-            // What the kernel does not do now it will not do then.
-            self.steering.steer(self.lineage.generation, Other::Gone).map_err(|error| {
-                io::Error::other(format!("QUIC connections cannot be steered, an upgrade would cut them: {error}"))
-            })?;
-        }
+        let relay = if has_quic { self.steering.successor(self.lineage.generation) } else { Ok(None) };
+        let relay = relay.map_err(|error| {
+            io::Error::other(format!("QUIC connections cannot be steered, an upgrade would cut them: {error}"))
+        })?;
         let (mut successor, mut line) = self.start()?;
-        wire::say(&mut line, &Word::Hello(self.hello())).await.map_err(|_| ended())?;
-        wire::hand(&line, &self.all()).await.map_err(|_| ended())?;
+        wire::say(&mut line, &Word::Hello(self.hello(relay.is_some()))).await.map_err(|_| ended())?;
+        wire::hand(&line, &self.all(relay.as_ref())).await.map_err(|_| ended())?;
         self.upgrades.now(Step::Preparing);
         expect(&mut line, &Word::Prepared, PREPARED_WITHIN).await?;
         self.upgrades.now(Step::Taking);
@@ -136,10 +134,10 @@ impl Giver {
         Ok((Successor(Some(child)), UnixStream::from_std(here)?))
     }
 
-    fn hello(&self) -> Hello {
+    fn hello(&self, relays: bool) -> Hello {
         let (front, admin) = (&self.sockets.front, &self.sockets.admin);
         Hello {
-            format: FORMAT,
+            format: if relays { FORMAT_RELAYS } else { FORMAT },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             odd: self.lineage.generation.next() == eyot_front::steer::Generation::Odd,
             keys: Hidden(STANDARD.encode(self.lineage.keys.to_bytes())),
@@ -147,16 +145,18 @@ impl Giver {
             streams: front.tls.len() + front.plain.len(),
             admin_tcp: admin.tcp.len(),
             admin_unix: admin.unix.iter().map(|(_, path)| path.clone()).collect(),
+            relays,
         }
     }
 
     /// All sockets, in the order of their counts.
-    fn all(&self) -> Vec<BorrowedFd<'_>> {
+    fn all<'a>(&'a self, relay: Option<&'a OwnedFd>) -> Vec<BorrowedFd<'a>> {
         let (front, admin) = (&self.sockets.front, &self.sockets.admin);
         let mut all: Vec<_> = front.udp.iter().map(AsFd::as_fd).collect();
         all.extend(front.tls.iter().chain(&front.plain).map(AsFd::as_fd));
         all.extend(admin.tcp.iter().map(AsFd::as_fd));
         all.extend(admin.unix.iter().map(|(socket, _)| socket.as_fd()));
+        all.extend(relay.map(AsFd::as_fd));
         all
     }
 }

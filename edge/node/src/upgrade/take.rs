@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use eyot_front::Lineage;
-use eyot_front::steer::{Generation, Keys, Other, Steering};
+use eyot_front::steer::{Generation, Keys, Other, Relay, Steering};
 use tokio::net::UnixStream;
 
 use super::Upgrades;
@@ -62,12 +62,13 @@ pub fn heir() -> io::Result<Option<(Heir, Handed)>> {
     let mut some = |count: usize| sockets.by_ref().take(count).collect::<Vec<OwnedFd>>();
     let (datagrams, streams, admin_tcp) = (some(hello.datagrams), some(hello.streams), some(hello.admin_tcp));
     let admin_unix = some(hello.admin_unix.len());
+    let relay = some(usize::from(hello.relays)).pop().map_or_else(Relay::default, Relay::by);
     let handed = Handed {
         datagrams: datagrams.into_iter().map(UdpSocket::from).collect(),
         streams: streams.into_iter().map(TcpListener::from).collect(),
         admin_tcp: admin_tcp.into_iter().map(TcpListener::from).collect(),
         admin_unix: admin_unix.into_iter().map(UnixListener::from).zip(hello.admin_unix).collect(),
-        lineage: Lineage { generation, keys, is_handed_over: true },
+        lineage: Lineage { generation, keys, is_handed_over: true, relay },
     };
     tracing::info!(from = hello.version, to = env!("CARGO_PKG_VERSION"), "taking over from a process that serves");
     Ok(Some((Heir(line), handed)))
@@ -105,6 +106,10 @@ impl Taker {
             alone(&steering, mine, &upgrades);
             return;
         }
+        // The kernel was told the same by the old process; a relay is told by each.
+        if let Err(error) = steering.steer(mine, Other::Drains) {
+            tracing::error!(%error, "QUIC connections are not steered as they should be");
+        }
         tokio::spawn(async move {
             // It says nothing more; the line ends with it.
             let _ = wire::hear(&mut self.0).await;
@@ -116,7 +121,7 @@ impl Taker {
 
 fn alone(steering: &Steering, mine: Generation, upgrades: &Upgrades) {
     if let Err(error) = steering.steer(mine, Other::Gone) {
-        tracing::error!(%error, "the kernel was not told that the old process has ended");
+        tracing::error!(%error, "QUIC is steered as if the old process had not ended");
     }
     upgrades.is_alone();
 }

@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
-/// The format of what is said.
+/// The format of what is said, and that of a process whose successor must relay datagrams: who does not know how to is
+/// not to take over.
 pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT_RELAYS: u32 = 2;
 /// A document of more bytes is none.
 const BYTES_MAX: u32 = 1 << 20;
 /// Sockets that are handed over at once, and in all.
@@ -63,6 +65,9 @@ pub(super) struct Hello {
     pub(super) admin_tcp: usize,
     /// The admin's socket files.
     pub(super) admin_unix: Vec<PathBuf>,
+    /// Whether the last of the sockets is a line by which datagrams are relayed.
+    #[serde(default)]
+    pub(super) relays: bool,
 }
 
 /// Keys on their way: said, and never shown.
@@ -78,7 +83,8 @@ impl fmt::Debug for Hidden {
 
 impl Hello {
     fn sockets(&self) -> usize {
-        [self.datagrams, self.streams, self.admin_tcp, self.admin_unix.len()].into_iter().fold(0, usize::saturating_add)
+        let counts = [self.datagrams, self.streams, self.admin_tcp, self.admin_unix.len(), usize::from(self.relays)];
+        counts.into_iter().fold(0, usize::saturating_add)
     }
 }
 
@@ -142,7 +148,7 @@ pub(super) fn take(mut line: &Blocking) -> io::Result<(Hello, Vec<OwnedFd>)> {
     let mut text = vec![0; length(head)?];
     line.read_exact(&mut text)?;
     let hello = match serde_json::from_slice(&text)? {
-        Word::Hello(hello) if hello.format == FORMAT => hello,
+        Word::Hello(hello) if hello.format == if hello.relays { FORMAT_RELAYS } else { FORMAT } => hello,
         _ => return Err(io::Error::other("the old process speaks another language")),
     };
     let count = hello.sockets();
@@ -189,6 +195,7 @@ mod tests {
             streams: 0,
             admin_tcp: 0,
             admin_unix: Vec::new(),
+            relays: false,
         }
     }
 

@@ -13,22 +13,32 @@ use rustls::crypto::aws_lc_rs;
 
 use super::*;
 use crate::certificates::{Certificates, Files};
+use crate::h3;
 use crate::settings::Settings;
 use crate::sockets::{Addresses, Sockets};
 use crate::tls::{Tls, Waiting};
-use crate::{h3, steer};
 
 /// Sockets of a generation.
 const COUNT: usize = 4;
 const CLIENTS: usize = 40;
 
-/// A port with two generations of endpoints, all of which give back what they are sent on a stream.
+/// A port whose generations of endpoints all give back what they are sent on a stream.
 struct Port {
     address: SocketAddr,
+    sockets: Sockets,
+    tls: Tls,
+    keys: Keys,
+    client: quinn::ClientConfig,
+}
+
+/// What one process of a line is: its part of the port.
+struct Process {
+    mine: Generation,
     steering: Steering,
+    endpoints: Vec<Endpoint>,
     /// Connections that each endpoint took.
     taken: Vec<Arc<AtomicUsize>>,
-    client: quinn::ClientConfig,
+    counts: Arc<Counts>,
 }
 
 impl Port {
@@ -47,15 +57,6 @@ impl Port {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let addresses = Addresses { https: vec![any], udp_sockets: COUNT, generations: 2, ..Addresses::default() };
         let sockets = Sockets::bind(&addresses).expect("loopback");
-        let steering = Steering::new(sockets.udp).expect("sockets");
-        let mut taken = Vec::new();
-        for generation in [Generation::Even, Generation::Odd] {
-            for slot in steering.take(generation, true).expect("its half") {
-                let endpoint = h3::endpoint(&tls, &keys, slot).expect("an endpoint");
-                taken.push(Arc::<AtomicUsize>::default());
-                tokio::spawn(echo(endpoint, Arc::clone(&taken[taken.len() - 1])));
-            }
-        }
         let mut roots = RootCertStore::empty();
         roots.add(own.der().clone()).expect("a certificate");
         let client = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -63,7 +64,25 @@ impl Port {
         let mut client = client.expect("a version").with_root_certificates(roots).with_no_client_auth();
         client.alpn_protocols = vec![b"h3".to_vec()];
         let client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).expect("TLS 1.3")));
-        Self { address: sockets.tls[0].local_addr().expect("bound"), steering, taken, client }
+        let address = sockets.tls[0].local_addr().expect("bound");
+        Self { address, sockets, tls, keys, client }
+    }
+
+    /// The process that begins, or the one after `before`.
+    fn process(&self, before: Option<&Process>) -> Process {
+        let mine = before.map_or(Generation::Even, |before| before.mine.next());
+        let line = before.and_then(|before| before.steering.successor(before.mine).expect("there may be another"));
+        let udp = self.sockets.try_clone().expect("room").udp;
+        let steering = Steering::new(udp, line.map_or_else(Relay::default, Relay::by)).expect("sockets");
+        let counts = Arc::<Counts>::default();
+        let (mut endpoints, mut taken) = (Vec::new(), Vec::new());
+        for slot in steering.take(mine, before.is_some(), &counts).expect("its half") {
+            let endpoint = h3::endpoint(&self.tls, &self.keys, slot).expect("an endpoint");
+            taken.push(Arc::<AtomicUsize>::default());
+            tokio::spawn(echo(endpoint.clone(), Arc::clone(&taken[taken.len() - 1])));
+            endpoints.push(endpoint);
+        }
+        Process { mine, steering, endpoints, taken, counts }
     }
 
     /// Clients, each on a socket of its own.
@@ -75,11 +94,28 @@ impl Port {
         };
         futures_util::future::join_all((0..CLIENTS).map(|_| connect())).await
     }
+}
 
-    /// How many connections each generation has taken.
-    fn taken(&self) -> [Vec<usize>; 2] {
+impl Process {
+    /// It takes over from `before`, which drains.
+    fn takes_over_from(&self, before: &Self) {
+        before.steering.steer(self.mine, Other::Drains).expect("it can be left");
+        self.steering.steer(self.mine, Other::Drains).expect("it can be taken over");
+    }
+
+    /// How many connections its endpoints have taken, all of which have a part.
+    fn taken(&self) -> usize {
         let all: Vec<_> = self.taken.iter().map(|taken| taken.load(Ordering::SeqCst)).collect();
-        [all[..COUNT].to_vec(), all[COUNT..].to_vec()]
+        assert!(all.iter().all(|taken| *taken > 0) || all.iter().all(|taken| *taken == 0), "{all:?}");
+        all.iter().sum()
+    }
+
+    /// It ends, as [`crate::run`] does.
+    async fn end(self) {
+        for endpoint in &self.endpoints {
+            h3::close(endpoint).await;
+        }
+        self.steering.end();
     }
 }
 
@@ -119,24 +155,36 @@ async fn move_all(clients: &[(Endpoint, Connection)]) -> usize {
 }
 
 async fn story() {
+    let is_refused = std::env::var_os(REFUSED).is_some();
     let port = Port::new();
-    port.steering.steer(Generation::Even, Other::Gone).expect("the kernel takes the program");
+    let first = port.process(None);
+    assert_eq!(first.counts.is_relaying(), is_refused, "the kernel steers unless it refuses to");
     let old = port.connect().await;
-    let [even, odd] = port.taken();
-    assert_eq!((even.iter().sum::<usize>(), odd.iter().sum::<usize>()), (CLIENTS, 0));
-    assert!(even.iter().all(|taken| *taken > 0), "all endpoints have a part: {even:?}");
+    assert_eq!(first.taken(), CLIENTS);
     assert_eq!(move_all(&old).await, CLIENTS, "each stays with its endpoint");
 
-    port.steering.steer(Generation::Odd, Other::Drains).expect("the kernel takes another");
+    let second = port.process(Some(&first));
+    assert_eq!(move_all(&old).await, CLIENTS, "another process that is only prepared is nothing to them");
+    second.takes_over_from(&first);
     let new = port.connect().await;
-    let [even, odd] = port.taken();
-    assert_eq!((even.iter().sum::<usize>(), odd.iter().sum::<usize>()), (CLIENTS, CLIENTS));
-    assert!(odd.iter().all(|taken| *taken > 0), "all endpoints have a part: {odd:?}");
+    assert_eq!((first.taken(), second.taken()), (CLIENTS, CLIENTS));
     assert_eq!(move_all(&old).await, CLIENTS, "they stay with the generation that drains");
     assert_eq!(move_all(&new).await, CLIENTS);
 
-    port.steering.steer(Generation::Odd, Other::Gone).expect("the kernel takes a third");
+    let dropped = (first.counts.relay_dropped(), second.counts.relay_dropped());
+    assert_eq!(dropped, (0, 0), "there was room and somebody for all");
+    first.end().await;
     assert_eq!(move_all(&new).await, CLIENTS, "the end of the old ones is nothing to the new");
+    second.steering.steer(second.mine, Other::Gone).expect("it is alone");
+    assert_eq!(move_all(&new).await, CLIENTS);
+
+    let third = port.process(Some(&second));
+    third.takes_over_from(&second);
+    let newest = port.connect().await;
+    assert_eq!((second.taken(), third.taken()), (CLIENTS, CLIENTS), "one upgrade follows another");
+    assert_eq!((move_all(&new).await, move_all(&newest).await), (CLIENTS, CLIENTS));
+    let relayed = [&second, &third].map(|process| process.counts.relayed() > 0);
+    assert_eq!(relayed, [is_refused; 2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,26 +201,48 @@ async fn no_privilege_is_needed_to_steer() {
     if std::env::var_os(UNPRIVILEGED).is_some() {
         return story().await;
     }
-    let this = "steer::tests::live::no_privilege_is_needed_to_steer";
     let mut child = Command::new(std::env::current_exe().expect("this test"));
-    child.args([this, "--exact", "--nocapture"]).env(UNPRIVILEGED, "1");
+    child.env(UNPRIVILEGED, "1");
     let is_root = std::fs::read_to_string("/proc/self/status").expect("procfs").contains("\nUid:\t0\t");
     if is_root {
         child.uid(NOBODY).gid(NOBODY);
     }
-    let output = child.output().expect("run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "it was played");
+    play(child, "no_privilege_is_needed_to_steer");
 }
 
-#[test]
-fn an_address_with_one_socket_cannot_be_shared_by_two_generations() {
+/// Set in the process that plays the story where the kernel takes no program.
+const REFUSED: &str = "EYOT_TEST_REFUSED";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_kernel_takes_no_program_the_processes_pass_datagrams_on_and_nothing_else_differs() {
+    if std::env::var_os(REFUSED).is_some() {
+        return story().await;
+    }
+    let launcher = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/harness/peers/refuse_steering.py");
+    let mut child = Command::new("python3");
+    child.arg(launcher).arg(std::env::current_exe().expect("this test")).env(REFUSED, "1");
+    play(child, "where_the_kernel_takes_no_program_the_processes_pass_datagrams_on_and_nothing_else_differs");
+}
+
+/// Plays one test of this file in a process of its own.
+fn play(mut child: Command, test: &str) {
+    child.args([&format!("steer::tests::live::{test}"), "--exact", "--nocapture"]);
+    let output = child.output().expect("run");
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("1 passed"), "it was played: {told}");
+}
+
+#[tokio::test]
+async fn an_address_with_one_socket_cannot_be_shared_by_two_generations() {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let addresses = Addresses { https: vec![any], udp_sockets: 1, generations: 1, ..Addresses::default() };
-    let steering = Steering::new(Sockets::bind(&addresses).expect("loopback").udp).expect("sockets");
-    assert!(!steering.has_two_generations());
+    let udp = Sockets::bind(&addresses).expect("loopback").udp;
+    let steering = Steering::new(udp, Relay::default()).expect("sockets");
     assert!(steering.steer(Generation::Odd, Other::Drains).is_err());
-    let slots = steering.take(Generation::Even, false).expect("one");
+    assert!(steering.successor(Generation::Even).is_err());
+    let counts = Arc::<Counts>::default();
+    let slots = steering.take(Generation::Even, false, &counts).expect("one");
     assert_eq!(slots.iter().map(|slot| slot.slot).collect::<Vec<_>>(), [0]);
-    let _: &[steer::Slot] = &slots;
+    assert!(!counts.is_relaying(), "there is nobody to relay to");
 }
