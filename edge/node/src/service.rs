@@ -84,9 +84,12 @@ async fn watchdog(upgrades: Arc<Upgrades>) {
         return;
     };
     let mut ticks = tokio::time::interval(period / 2);
-    // Then it is for the process that has taken over to say.
-    while !upgrades.is_handed_over() {
+    loop {
         ticks.tick().await;
+        if upgrades.is_handed_over() {
+            // Now it is for the process that has taken over to say.
+            return;
+        }
         tell(&[NotifyState::Watchdog]);
     }
 }
