@@ -8,6 +8,7 @@ pub mod core;
 mod driver;
 mod error;
 mod limits;
+pub mod patience;
 pub mod server;
 mod tokens;
 mod transport;

@@ -17,8 +17,10 @@ pub struct Limits {
     pub connect_protocol: bool,
     /// How long a request's head may take to come, from when its stream was opened.
     pub header_time_max: Duration,
-    /// How long a write of some 64 KiB may wait for the peer to take it; then the stream is reset.
+    /// How long a message may wait for the peer to take of it; then the stream is reset.
     pub write_time_max: Duration,
+    /// What the peer takes pays the waiting back at this rate, in bytes a second: a trickle ends like silence.
+    pub write_rate_bytes_min: u32,
     /// How many frames of one message may carry nothing: unknown ones, empty DATA, interim responses.
     pub extra_frames_max: u32,
     /// How many bytes the unknown frames of one message may declare in all.
@@ -36,6 +38,7 @@ impl Default for Limits {
             connect_protocol: false,
             header_time_max: Duration::from_secs(10),
             write_time_max: Duration::from_secs(120),
+            write_rate_bytes_min: 256,
             extra_frames_max: 64,
             extra_bytes_max: 64 << 10,
             resets_max: 100,

@@ -10,8 +10,8 @@ use quinn::{IdleTimeout, TransportConfig, VarInt, congestion};
 const RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
 /// The same for one stream.
 const STREAM_RECEIVE_WINDOW_BYTES: u32 = 256 << 10;
-/// What we may have sent and the peer not acknowledged.
-const SEND_WINDOW_BYTES: u64 = 2 << 20;
+/// What we may have written and the peer not acknowledged.
+pub(crate) const SEND_WINDOW_BYTES: u64 = 2 << 20;
 /// Control, two for QPACK, and some for extensions.
 const UNI_STREAMS_MAX: u32 = 8;
 /// Silence after which a connection is over.

@@ -199,6 +199,11 @@ pub fn goaway(id: u64) -> Bytes {
     out.freeze()
 }
 
+/// A frame that says nothing and must be passed over: the first of the reserved types (RFC 9114, section 7.2.8).
+pub fn nothing() -> Bytes {
+    Bytes::from_static(&[0x21, 0])
+}
+
 #[cfg(test)]
 mod tests {
     use http::{HeaderValue, Request, Response};

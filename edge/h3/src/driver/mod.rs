@@ -2,6 +2,7 @@
 //! message. It moves bytes between quinn and [`crate::core`] and decides nothing about the protocol itself.
 
 pub(crate) mod recv;
+pub(crate) mod room;
 pub(crate) mod schedule;
 pub(crate) mod send;
 pub(crate) mod shared;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
@@ -25,6 +25,8 @@ const GENERATIONS_MAX: i32 = (1 << 16) - 2;
 pub(crate) struct Place {
     stream: u64,
     order: AtomicI32,
+    /// Its response is being written.
+    is_writing: AtomicBool,
     /// The task that sends.
     waker: AtomicWaker,
 }
@@ -34,6 +36,11 @@ impl Place {
     pub(crate) fn order(&self, waker: &Waker) -> i32 {
         self.waker.register(waker);
         self.now()
+    }
+
+    /// Its response is being written, or no longer.
+    pub(crate) fn writes(&self, is_writing: bool) {
+        self.is_writing.store(is_writing, Ordering::Relaxed);
     }
 
     /// Where it is now.
@@ -76,7 +83,8 @@ impl Schedule {
         if stream.saturating_sub(self.first) / 4 > LATER_MAX {
             self.begin_generation(stream);
         }
-        let place = Arc::new(Place { stream, order: AtomicI32::new(0), waker: AtomicWaker::new() });
+        let (order, is_writing, waker) = (AtomicI32::new(0), AtomicBool::new(false), AtomicWaker::new());
+        let place = Arc::new(Place { stream, order, is_writing, waker });
         let entry = Entry {
             asked: held.unwrap_or_default(),
             is_updated: held.is_some(),
@@ -126,6 +134,13 @@ impl Schedule {
             self.held.insert(stream, priority);
         }
         false
+    }
+
+    /// Whether none goes before it of the responses that are being written.
+    pub(crate) fn is_foremost(&self, place: &Place) -> bool {
+        let order = place.now();
+        let goes_before = |other: &Place| other.is_writing.load(Ordering::Relaxed) && other.now() > order;
+        !self.entries.values().any(|entry| goes_before(&entry.place))
     }
 
     /// Its response has left, or never will.

@@ -10,9 +10,9 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame};
 use quinn::{SendStream, StoppedError, VarInt, WriteError};
-use tokio::time::timeout;
 
 use super::recv::Incoming;
+use super::room;
 use super::schedule::Place;
 use super::shared::{Shared, lock};
 use super::varint;
@@ -21,6 +21,7 @@ use crate::core::code::Code;
 use crate::core::encode::{self, Encoded};
 use crate::core::head;
 use crate::core::priority::Priority;
+use crate::patience::Patience;
 
 /// How much of a body is gathered for one write.
 const BATCH_BYTES_MAX: usize = 64 << 10;
@@ -44,6 +45,10 @@ pub(crate) struct Outgoing {
     incoming: Option<Arc<Mutex<Incoming>>>,
     /// Whether it was counted that the peer broke it off.
     counted: bool,
+    /// How long the peer is waited for.
+    patience: Patience,
+    /// How much of it quinn has taken.
+    taken_bytes: u64,
 }
 
 type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
@@ -51,7 +56,8 @@ type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>>
 impl Outgoing {
     pub(crate) fn new(stream: SendStream, shared: Arc<Shared>, code: Code) -> Self {
         let (ahead, place, incoming) = (Bytes::new(), None, None);
-        Self { stream: Some(stream), shared, code, ahead, place, incoming, counted: false }
+        let patience = Patience::new(shared.limits.write_time_max, shared.limits.write_rate_bytes_min);
+        Self { stream: Some(stream), shared, code, ahead, place, incoming, counted: false, patience, taken_bytes: 0 }
     }
 
     /// The same, in this place.
@@ -156,10 +162,12 @@ impl Outgoing {
         if self.stream.is_none() {
             return Err(Error::Stopped(self.code));
         }
-        let time_max = self.shared.limits.write_time_max;
         let mut written = 0;
-        let result = timeout(time_max, poll_fn(|cx| self.poll_write(cx, pieces, &mut written))).await;
-        let Ok(result) = result else {
+        let in_time = poll_fn(|cx| match self.poll_write(cx, pieces, &mut written) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending => self.patience.poll(cx).map(|()| None),
+        });
+        let Some(result) = in_time.await else {
             self.code = Code::REQUEST_CANCELLED;
             self.broken_off();
             // Part of it may have been taken: nothing can follow that.
@@ -180,8 +188,15 @@ impl Outgoing {
     ) -> Poll<Result<(), WriteError>> {
         self.arrange(cx);
         while let (Some(stream), true) = (&mut self.stream, *written < pieces.len()) {
+            if let Some((place, _)) = &self.place {
+                let left: usize = pieces[*written..].iter().map(Bytes::len).sum();
+                room::make(&self.shared, place, self.taken_bytes.saturating_add(left as u64));
+            }
             let write = pin!(stream.write_chunks(&mut pieces[*written..]));
-            *written += ready!(write.poll(cx))?.chunks;
+            let taken = ready!(write.poll(cx))?;
+            *written += taken.chunks;
+            self.taken_bytes += taken.bytes as u64;
+            self.patience.moved(taken.bytes);
         }
         Poll::Ready(Ok(()))
     }
@@ -204,6 +219,7 @@ impl Outgoing {
             self.shared.ended_well();
             // A client knows by the response that its request arrived.
             if let Some((place, _)) = self.place.take() {
+                place.writes(false);
                 self.shared.finished(stream, place);
             }
         }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use quinn::{ConnectionError, SendStream};
 use tokio::sync::{Notify, watch};
 
+use super::room::Room;
 use super::schedule::{Place, Schedule};
 use super::varint;
 use crate::core::code::{Code, Failure, Scope};
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     header_bytes_max: AtomicU64,
     /// Which response goes first.
     pub(crate) schedule: Mutex<Schedule>,
+    /// How much may wait in quinn.
+    pub(crate) room: Room,
     /// Whether what comes is no replay: true once the handshake is over, false if it never will be.
     pub(crate) proven: watch::Sender<Option<bool>>,
     /// What closed the connection from this side.
@@ -90,6 +93,7 @@ impl Shared {
             settings: watch::Sender::new(None),
             header_bytes_max: AtomicU64::new(Settings::default().header_bytes_max),
             schedule: Mutex::default(),
+            room: Room::default(),
             proven: watch::Sender::new(Some(true)),
             failure: Mutex::new(None),
             flight: Mutex::new(Flight::default()),

@@ -3,21 +3,28 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use quinn::{Chunk, ReadError, RecvStream};
+use tokio::time::sleep;
 
 use super::shared::Shared;
 use super::varint;
 use crate::Error;
 use crate::core::code::{Code, Failure};
 use crate::core::encode;
-use crate::core::peer::{Event, Peer, Uni};
+use crate::core::peer::{Event, Peer, Role, Uni};
 
 /// How many bytes of one stream are looked at before another has its turn.
 const TURN_BYTES: usize = 4 << 10;
+
+/// How often it is looked whether something came from a client, and after how many looks in vain it is asked for a sign.
+/// That is longer than our own client's pause, and soon enough before a silent connection is over.
+const LOOK: Duration = Duration::from_secs(6);
+const LOOKS_IN_VAIN: u32 = 2;
 
 /// Runs the streams until the connection ends.
 pub(crate) async fn run(shared: Arc<Shared>) {
@@ -39,13 +46,19 @@ async fn send(shared: &Shared) -> Result<(), Error> {
     let write = async {
         control.write_chunk(encode::control_prelude(shared.limits.settings())).await?;
         let mut goaway = shared.goaway_out.subscribe();
+        let mut said = None;
         loop {
             let id = *goaway.borrow_and_update();
-            if let Some(id) = id {
+            if let Some(id) = id.filter(|_| id != said) {
                 control.write_chunk(encode::goaway(id)).await?;
+                said = Some(id);
             }
-            if goaway.changed().await.is_err() {
-                return Ok(());
+            tokio::select! {
+                changed = goaway.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+                // A client must acknowledge it, and that keeps the connection on both sides (RFC 9000, section 10.1.2).
+                () = silence(shared) => control.write_chunk(encode::nothing()).await?,
             }
         }
     };
@@ -58,6 +71,21 @@ async fn send(shared: &Shared) -> Result<(), Error> {
             Err(Error::Peer(Failure::connection(Code::CLOSED_CRITICAL_STREAM, "our control stream was stopped")))
         }
         other => other,
+    }
+}
+
+/// Resolves when nothing has come for a while from a client that waits for an answer, or has a tunnel: QUIC would take
+/// the connection for dead, but it is the answer that takes its time. Without requests nothing keeps a connection.
+async fn silence(shared: &Shared) {
+    let (mut heard, mut in_vain) = (shared.quinn.stats().udp_rx.datagrams, 0);
+    loop {
+        sleep(LOOK).await;
+        let is_waited_for = shared.role == Role::Server && !shared.is_idle();
+        let before = std::mem::replace(&mut heard, shared.quinn.stats().udp_rx.datagrams);
+        in_vain = if is_waited_for && heard == before { in_vain + 1 } else { 0 };
+        if in_vain == LOOKS_IN_VAIN {
+            return;
+        }
     }
 }
 

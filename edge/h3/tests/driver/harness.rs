@@ -333,6 +333,12 @@ pub(crate) fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
     frame(1, &[&[0, 0][..], &lines].concat())
 }
 
+/// A HEADERS frame that opens a tunnel.
+pub(crate) fn tunnel_head() -> Vec<u8> {
+    let connect = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":path", "/")];
+    headers(&[&connect[..], &[(":authority", "localhost")]].concat())
+}
+
 /// A HEADERS frame of a good request, with these fields besides.
 pub(crate) fn head(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let pseudo = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", "/")];

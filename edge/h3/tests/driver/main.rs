@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod alive;
 mod at_once;
 mod conformance;
 mod drain;
@@ -14,4 +15,6 @@ mod interim;
 mod noise;
 mod priority;
 mod replay;
+mod room;
+mod slow;
 mod tunnels;
