@@ -22,9 +22,6 @@ impl From<()> for Ending {
 pub(crate) enum Phase {
     /// Requests are taken.
     Serving,
-    /// Another process takes new connections. Those that are here, or on their way here, go on as they were for a moment:
-    /// a client that has just connected would take the end of its connection for a failure.
-    HandedOver,
     /// Another process takes new connections; requests in flight end.
     Leaving,
     /// No new connection; requests in flight end.
@@ -47,11 +44,6 @@ impl Drain {
     /// Resolves when draining has begun (also when it has long begun), whoever listens then.
     pub(crate) async fn draining(&mut self) {
         self.reached(Phase::Leaving).await;
-    }
-
-    /// Resolves when connections over TCP are no longer to be accepted here.
-    pub(crate) async fn handed_over(&mut self) {
-        self.reached(Phase::HandedOver).await;
     }
 
     /// Resolves when no connection may begin any more, wherever it goes.

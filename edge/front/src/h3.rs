@@ -18,9 +18,9 @@ use crate::interim::{self, GoOn, Reach};
 use crate::listen::{self, House};
 use crate::permits::Permit;
 use crate::settings::{Resumption, Settings};
-use crate::stall;
-use crate::steer::{Keys, Slot, Slotted};
+use crate::steer::{Keys, Orphans, Slot, Slotted};
 use crate::tls::{Made, Tls};
+use crate::turn::Turn;
 
 /// RFC 9114, section 8.1.
 const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
@@ -34,12 +34,16 @@ pub(crate) fn transport(settings: &Settings) -> quinn::TransportConfig {
 }
 
 /// Makes a bound socket an endpoint, whose connections say that they belong to its slot.
-pub(crate) fn endpoint(tls: &Tls, keys: &Keys, slot: Slot) -> Result<Endpoint, Error> {
+pub(crate) fn endpoint(tls: &Tls, keys: &Keys, turn: &Arc<Turn>, slot: Slot) -> Result<Endpoint, Error> {
     let Slot { socket, slot, relayed } = slot;
     let local = socket.local_addr().map_err(Error::Socket)?;
     let made = tls.at(Some(local.ip()), Some(local.port()))?;
     let mut config = EndpointConfig::new(keys.reset());
-    config.supported_versions(vec![VERSION_1]).cid_generator(move || Box::new(Slotted(slot)));
+    let turn = Arc::clone(turn);
+    config.supported_versions(vec![VERSION_1]).cid_generator(move || {
+        let (own, turn) = (Slotted(slot), Arc::clone(&turn));
+        Box::new(Orphans { own, turn })
+    });
     socket.set_nonblocking(true).map_err(Error::Socket)?;
     let server = quinn::ServerConfig::clone(&made.quic);
     let socket = TokioRuntime.wrap_udp_socket(socket).map_err(Error::Socket)?;
@@ -169,6 +173,7 @@ async fn streams<A: Answer>(
         header_bytes_max: settings.header_bytes_max,
         header_time_max: settings.header_timeout,
         write_time_max: settings.send_idle,
+        write_rate_bytes_min: settings.send_rate_bytes_min,
         too_large: exchange::too_large,
         connect_protocol: true,
         ..eyot_h3::Limits::default()
@@ -242,7 +247,7 @@ async fn stream<A: Answer>(
     tokio::select! {
         biased;
         () = drain.cut() => {}
-        _ = stall::watched(exchanges.settings.send_idle, exchange) => {}
+        () = exchange => {}
     }
 }
 

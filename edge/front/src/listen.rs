@@ -24,6 +24,7 @@ use crate::permits::{Permit, Permits};
 use crate::proxy;
 use crate::tls::named::UNRECOGNIZED_NAME;
 use crate::tls::{Made, Tls};
+use crate::turn::Turn;
 use crate::{h1, h2};
 
 /// After a failed `accept` (no file descriptors, no memory) the next one waits so long.
@@ -36,6 +37,7 @@ pub(crate) struct House<A> {
     pub(crate) tls: Tls,
     pub(crate) permits: Arc<Permits>,
     pub(crate) drain: Drain,
+    pub(crate) turn: Arc<Turn>,
 }
 
 /// What is spoken on a TCP listener.
@@ -50,14 +52,14 @@ pub(crate) async fn tcp<A: Answer>(house: Arc<House<A>>, listener: TcpListener, 
     let mut drain = house.drain.clone();
     tokio::select! {
         biased;
-        () = drain.handed_over() => {}
+        () = drain.draining() => {}
         () = accept(&house, &listener, kind) => {}
     }
 }
 
 async fn accept<A: Answer>(house: &Arc<House<A>>, listener: &TcpListener, kind: Kind) {
     loop {
-        let (stream, client) = match listener.accept().await {
+        let (stream, client) = match house.turn.while_ours(|| listener.accept()).await {
             Ok(accepted) => accepted,
             Err(error) => {
                 pause(&error).await;

@@ -2,7 +2,6 @@
 
 use core::future::Future;
 use core::net::SocketAddr;
-use core::time::Duration;
 use std::sync::Arc;
 
 use eyot_plan::arrival::Answer;
@@ -21,13 +20,10 @@ use crate::settings::Settings;
 use crate::sockets::{Lineage, Sockets};
 use crate::steer::{Generation, Keys, Relay, Steering};
 use crate::tls::{Tls, Waiting};
+use crate::turn::Turn;
 
 /// How long a client may remember that HTTP/3 is there, in seconds.
 const ALT_SVC_SECONDS: u32 = 86_400;
-
-/// How long a process that handed its sockets over goes on as it was: for connections that have just begun, for datagrams
-/// in the buffers of its sockets, and for clients that were asked to prove their address.
-const ON_THEIR_WAY: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown` resolves; then takes nothing new, lets what is in flight end within `settings.drain`, cuts
 /// the rest and returns. Where the sockets were handed over, QUIC connections that still come here are served.
@@ -62,18 +58,21 @@ pub async fn run<A: Answer>(
         https_port: common(sockets.tls_addresses(), &settings).unwrap_or(443),
         settings,
     };
-    let house = Arc::new(House { exchanges: Arc::new(exchanges), certificates, tls, permits: permits.clone(), drain });
+    let house = Arc::new(House {
+        exchanges: Arc::new(exchanges),
+        certificates,
+        tls,
+        permits: permits.clone(),
+        drain,
+        turn: lineage.turn.clone(),
+    });
     let (steering, endpoints) = start(&house, sockets, &lineage)?;
     let ending = shutdown.await.into();
     let ended = async {
         match ending {
-            Ending::HandedOver => {
-                let _ = phase.send(Phase::HandedOver);
-                tokio::time::sleep(ON_THEIR_WAY).await;
-                let _ = phase.send(Phase::Leaving);
-            }
-            Ending::Stop => drop(phase.send(Phase::Draining)),
-        }
+            Ending::HandedOver => phase.send_replace(Phase::Leaving),
+            Ending::Stop => phase.send_replace(Phase::Draining),
+        };
         permits.none_left().await;
     };
     if timeout(until, ended).await.is_err() {
@@ -90,8 +89,8 @@ pub async fn run<A: Answer>(
 
 /// The only process of its line.
 fn first() -> std::io::Result<Lineage> {
-    let (generation, keys, relay) = (Generation::Even, Keys::random()?, Relay::default());
-    Ok(Lineage { generation, keys, is_handed_over: false, relay })
+    let (generation, keys, turn) = (Generation::Even, Keys::random()?, Turn::new(false));
+    Ok(Lineage { generation, keys, is_handed_over: false, turn, relay: Relay::default() })
 }
 
 /// Makes every socket a task that ends with the phase. What steers has to be kept as long as the endpoints.
@@ -110,7 +109,7 @@ fn start<A: Answer>(
     let steering = Steering::new(sockets.udp, lineage.relay.clone()).map_err(Error::Socket)?;
     let counts = &house.exchanges.settings.counts;
     let slots = steering.take(lineage.generation, lineage.is_handed_over, counts).map_err(Error::Socket)?;
-    let endpoints = slots.into_iter().map(|slot| h3::endpoint(&house.tls, &lineage.keys, slot));
+    let endpoints = slots.into_iter().map(|slot| h3::endpoint(&house.tls, &lineage.keys, &lineage.turn, slot));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     for (listener, kind) in tasks {
         tokio::spawn(listen::tcp(house.clone(), listener, kind));

@@ -3,11 +3,13 @@
 use core::net::SocketAddr;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::Error;
 use crate::steer::{Generation, Keys, Relay, Steering};
+use crate::turn::Turn;
 
 /// How many connections wait for `accept`; the system caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -37,6 +39,8 @@ pub struct Lineage {
     pub keys: Keys,
     /// Whether another process handed its sockets over, and steers until this one is ready.
     pub is_handed_over: bool,
+    /// Whether new connections come here.
+    pub turn: Arc<Turn>,
     /// What passes datagrams on where the kernel does not steer them.
     pub relay: Relay,
 }

@@ -9,6 +9,7 @@
 mod attach;
 mod cid;
 mod keys;
+mod orphans;
 mod program;
 mod relay;
 
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub(crate) use cid::Slotted;
 pub use keys::Keys;
+pub(crate) use orphans::Orphans;
 use program::Program;
 pub use relay::Relay;
 pub(crate) use relay::Relayed;

@@ -116,7 +116,9 @@ impl Ready {
     /// # Errors
     /// When the thread does not start.
     pub fn start(self) -> Result<Service, Error> {
-        let Some(keeper) = self.keeper else { return Ok(Service { stop: None, thread: None }) };
+        let Some(mut keeper) = self.keeper else { return Ok(Service { stop: None, thread: None }) };
+        // What another process of this node has kept meanwhile.
+        keeper.load();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(failed("its runtime".to_owned()))?;
         let (stop, stopped) = oneshot::channel::<()>();

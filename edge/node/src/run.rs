@@ -4,12 +4,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use eyot_fetch::{Fetch, Options, Resolver};
 use eyot_front::{Certificates, ClientAuth, Counts, Ending, Files, Guards, Resumption, Tickets, TlsSettings};
 use eyot_guest::Runtime;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::access;
@@ -28,7 +29,8 @@ use crate::sockets::{Sockets, SocketsError};
 use crate::telemetry::{self, Telemetry};
 use crate::upgrade::Upgrades;
 use crate::upgrade::give::{Giver, Line};
-use crate::upgrade::take::Heir;
+use crate::upgrade::successor::Successor;
+use crate::upgrade::take::{Heir, Place};
 
 /// The commit this was built from, when the build says so.
 const COMMIT: &str = match option_env!("EYOT_COMMIT") {
@@ -155,7 +157,10 @@ async fn live(
     aborts::watch(state).map_err(Error::io("the notes of aborts"))?;
     let certificates = certificates(&config)?;
     let counts = Arc::<Counts>::default();
-    let settings = settings(&config, &counts)?;
+    let mut settings = settings(&config, &counts)?;
+    if let (Some(handed), None) = (sockets.tickets.take(), &config.tls.ticket_keys) {
+        settings.tls.tickets = handed;
+    }
     let own = kept_from_apps(&config, &sockets);
     let heir = sockets.heir.take();
     let upgrades = Arc::new(Upgrades::new(heir.is_some()));
@@ -191,31 +196,34 @@ async fn live(
         upgrades: Arc::clone(&upgrades),
         boot: uuid::Uuid::new_v4(),
     };
-    let giver = giver(&sockets, &upgrades, pull.handle()).map_err(Error::io("the sockets, once more"))?;
+    let giver = giver(&sockets, &upgrades, &settings.tls.tickets, pull.handle())
+        .map_err(Error::io("the sockets, once more"))?;
     let _admin = Admin::start(sockets.admin, admin)?;
     let _own = tokio::task::JoinSet::from_iter([own::watch(own, node.fetch.clone()).await]);
     let (drains, drain) = (Arc::clone(&node), settings.drain);
     let (ends, runtime) = (Arc::<OnceLock<Instant>>::default(), node.runtime.clone());
-    let (until, line) = (Arc::clone(&ends), Arc::<OnceLock<Line>>::default());
-    // The successor sees the end of this process by it.
-    let successor = Arc::clone(&line);
+    let until = Arc::clone(&ends);
+    let (leave, left) = oneshot::channel();
     // Polled when the listeners are there.
     let ending = async move {
-        if let Some(taker) = taker {
-            taker.ready(Arc::clone(&giver.steering), giver.lineage.generation, Arc::clone(&upgrades)).await;
-        }
-        upgrades.open_doors();
-        ready(running);
-        // One process at a time orders certificates, and keeps them.
-        let orders = acme.start().inspect_err(|error| tracing::error!(%error, "no certificate will be ordered"));
-        let ending = tokio::select! {
-            () = shutdown => Ending::Stop,
-            line = giver.handed_over() => {
-                let _ = successor.set(line);
-                drop(orders);
-                Ending::HandedOver
+        let serving = async {
+            if let Some(taker) = taker {
+                taker.ready(Place::of(&giver)).await;
             }
+            upgrades.open_doors();
+            ready(running);
+            // One process at a time orders certificates, and keeps them.
+            let orders = acme.start().inspect_err(|error| tracing::error!(%error, "no certificate will be ordered"));
+            let (successor, line) = giver.handed_over().await;
+            drop(orders);
+            giver.leave(successor, line).await
         };
+        let (ending, leaves) = tokio::select! {
+            () = shutdown => (Ending::Stop, (None, giver.stop())),
+            line = serving => (Ending::HandedOver, (Some(line), None)),
+        };
+        // It is heard of when all has ended.
+        let _ = leave.send(leaves);
         let _ = until.set(Instant::now() + drain);
         drains.ready.drain(true);
         ending
@@ -227,19 +235,28 @@ async fn live(
     }
     // Activations go on to the last request; only then may the ledger be left.
     drop(pull);
-    drop(line);
+    let (_line, successor): Left = left.await.unwrap_or_default();
+    if let (Some(ends), Some(mut successor)) = (ends.get(), successor) {
+        let _ = tokio::time::timeout_at(*ends, successor.ended()).await;
+    }
     Ok(served?)
 }
 
+/// What is left of an upgrade when this process ends: the line, by whose end its successor sees it; and one that was not
+/// yet left to itself, which drains beside this process.
+type Left = (Option<Line>, Option<Successor>);
+
 /// What this process can hand over to the next.
-fn giver(sockets: &Sockets, upgrades: &Arc<Upgrades>, pull: Handle) -> io::Result<Giver> {
+fn giver(sockets: &Sockets, upgrades: &Arc<Upgrades>, tickets: &Arc<Tickets>, pull: Handle) -> io::Result<Giver> {
     let lineage = sockets.front.lineage.clone().ok_or_else(|| io::Error::other("the sockets have no keys"))?;
     Ok(Giver {
         upgrades: Arc::clone(upgrades),
         steering: Arc::new(sockets.front.steering()?),
         lineage,
         sockets: sockets.try_clone()?,
+        tickets: Arc::clone(tickets),
         pull,
+        successor: Mutex::default(),
     })
 }
 

@@ -5,10 +5,11 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use eyot_front::steer::{Generation, Keys, Relay};
-use eyot_front::{Addresses, Lineage};
+use eyot_front::{Addresses, Lineage, Tickets, Turn};
 use rustix::net::SocketType;
 
 use crate::admin::{self, AdminError};
@@ -24,6 +25,8 @@ pub struct Sockets {
     pub admin: admin::Sockets,
     /// The line to the process that had them before, if this one is to take over.
     pub heir: Option<Heir>,
+    /// The keys of that one's session tickets.
+    pub tickets: Option<Arc<Tickets>>,
 }
 
 /// Why the sockets cannot be had.
@@ -57,15 +60,15 @@ impl Sockets {
     /// # Errors
     /// The first that cannot be bound.
     pub fn handed(listen: &Listen, heir: Heir, handed: Handed) -> Result<Self, SocketsError> {
-        let Handed { datagrams, streams, admin_tcp, admin_unix, lineage } = handed;
+        let Handed { datagrams, streams, admin_tcp, admin_unix, lineage, tickets } = handed;
         let admin = admin::Sockets { tcp: admin_tcp, unix: admin_unix };
         let sockets = Self::with(listen, Inherited { streams, datagrams, admin }, Some(lineage))?;
-        Ok(Self { heir: Some(heir), ..sockets })
+        Ok(Self { heir: Some(heir), tickets, ..sockets })
     }
 
     /// The same sockets once more, for the process that takes over.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { front: self.front.try_clone()?, admin: self.admin.try_clone()?, heir: None })
+        Ok(Self { front: self.front.try_clone()?, admin: self.admin.try_clone()?, ..Self::default() })
     }
 
     /// Takes what the service manager handed over and binds the rest. What is inherited for a port is all there is for
@@ -97,7 +100,7 @@ impl Sockets {
         front.udp.extend(bound.udp);
         front.tls.extend(bound.tls);
         front.plain.extend(bound.plain);
-        Ok(Self { front, admin: inherited.admin.with(listen)?, heir: None })
+        Ok(Self { front, admin: inherited.admin.with(listen)?, ..Self::default() })
     }
 }
 
@@ -105,7 +108,7 @@ impl Sockets {
 fn or_first(lineage: Option<Lineage>) -> Result<Lineage, SocketsError> {
     let first = || {
         let (generation, keys, relay) = (Generation::Even, Keys::random()?, Relay::default());
-        Ok(Lineage { generation, keys, is_handed_over: false, relay })
+        Ok(Lineage { generation, keys, is_handed_over: false, turn: Turn::new(false), relay })
     };
     lineage.map_or_else(first, Ok).map_err(SocketsError::Keys)
 }

@@ -1,13 +1,16 @@
 //! Upgrade without loss: a process that serves starts its successor, hands it the listening sockets and the keys, lets go
-//! of the ledger when the successor has compiled what is active, and drains once it is ready. State has one owner at any
-//! time; whatever fails before the successor is ready, the old process goes on.
+//! of the ledger when the successor has compiled what is active, and of new connections when it is ready. It drains when
+//! the successor has served well for a while. State has one owner at any time; whatever fails before, the old process
+//! takes back what it gave.
 //!
 //! The two talk over an inherited socket pair and nothing else. Which connection goes where is `front`'s to steer.
 
 pub mod give;
+pub(crate) mod successor;
 pub mod take;
 mod wire;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
@@ -24,7 +27,9 @@ pub(crate) enum Step {
     Preparing,
     /// It has the ledger, and loads.
     Taking,
-    /// It serves; this process drains.
+    /// It serves, and is watched for a while.
+    Proving,
+    /// It serves for good; this process drains.
     Done,
     /// It did not become ready; this process serves on.
     Failed(String),
@@ -37,6 +42,7 @@ impl Step {
             Self::Starting => "starting",
             Self::Preparing => "preparing",
             Self::Taking => "taking",
+            Self::Proving => "proving",
             Self::Done => "done",
             Self::Failed(_) => "failed",
         }
@@ -47,6 +53,8 @@ impl Step {
 #[derive(Debug)]
 pub struct Upgrades {
     step: Mutex<Step>,
+    /// The process that is to take over, 0: there is none.
+    successor: AtomicU32,
     asked: Notify,
     /// Whether the process before this one still drains.
     before: watch::Sender<bool>,
@@ -59,6 +67,7 @@ impl Upgrades {
     pub fn new(is_heir: bool) -> Self {
         Self {
             step: Mutex::new(Step::None),
+            successor: AtomicU32::new(0),
             asked: Notify::new(),
             before: watch::Sender::new(is_heir),
             doors: watch::Sender::new(false),
@@ -72,7 +81,7 @@ impl Upgrades {
     pub fn ask(&self) -> Result<(), &'static str> {
         let mut step = self.step();
         match *step {
-            Step::Starting | Step::Preparing | Step::Taking => Err("an upgrade is under way"),
+            Step::Starting | Step::Preparing | Step::Taking | Step::Proving => Err("an upgrade is under way"),
             Step::Done => Err("another process has taken over"),
             _ if *self.before.borrow() => Err("the process before this one still drains"),
             Step::None | Step::Failed(_) => {
@@ -91,6 +100,7 @@ impl Upgrades {
             "pid": std::process::id(),
             "state": step.word(),
             "why": why,
+            "successor": Some(self.successor.load(Ordering::Relaxed)).filter(|pid| *pid != 0),
             "predecessor_drains": *self.before.borrow(),
         })
     }
@@ -118,6 +128,11 @@ impl Upgrades {
         self.before.send_replace(false);
     }
 
+    /// The process that is to take over; none when it has ended.
+    pub(crate) fn successor(&self, pid: Option<u32>) {
+        self.successor.store(pid.unwrap_or(0), Ordering::Relaxed);
+    }
+
     pub(crate) fn now(&self, step: Step) {
         *self.step() = step;
     }
@@ -137,7 +152,7 @@ mod tests {
         assert_eq!(upgrades.ask(), Err("the process before this one still drains"));
         upgrades.is_alone();
         assert_eq!(upgrades.ask(), Ok(()));
-        for step in [Step::Starting, Step::Preparing, Step::Taking] {
+        for step in [Step::Starting, Step::Preparing, Step::Taking, Step::Proving] {
             upgrades.now(step);
             assert_eq!(upgrades.ask(), Err("an upgrade is under way"));
         }

@@ -32,7 +32,7 @@ fn waits(folder: &TempDir, waiting: &Waiting) -> Endpoint {
     let tls =
         Tls::new(certificates, TlsSettings::default(), transport(&Settings::default()), waiting, &keys).expect("TLS");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-    endpoint(&tls, &keys, Slot { socket, slot: 0, relayed: None }).expect("an endpoint")
+    endpoint(&tls, &keys, &Turn::new(false), Slot { socket, slot: 0, relayed: None }).expect("an endpoint")
 }
 
 /// The first datagrams of this many clients, each as it came over the wire.

@@ -1,8 +1,9 @@
-//! Keys of session tickets: of this process alone and rolled by themselves, or read from a file that nodes share. A
-//! ticket says when it was made, so that a key which nobody rolls does not make it last.
+//! Keys of session tickets: of this process and those that take over from it, rolled by themselves, or read from a file
+//! that nodes share. A ticket says when it was made, so that a key which nobody rolls does not make it last.
 //!
 //! It knows no connection: bytes and a time go in, bytes come out.
 
+use core::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -34,7 +35,7 @@ const TIME_BYTES: usize = 8;
 /// The keys of session tickets. Cheap to share; those of a file can be read again.
 #[derive(Debug, Default)]
 pub struct Tickets {
-    /// Where they are read from; none: they are of this process.
+    /// Where they are read from; none: they are of this process, or of the one before it.
     file: Option<PathBuf>,
     keys: Mutex<Arc<Keys>>,
 }
@@ -49,8 +50,9 @@ struct Keys {
 }
 
 /// One key.
-#[derive(Debug)]
 struct Key {
+    /// For the process that takes over.
+    secret: [u8; KEY_BYTES],
     /// What a ticket begins with, so that its key is found.
     name: [u8; NAME_BYTES],
     /// A nonce that comes twice tells only that two tickets are the same (RFC 8452).
@@ -71,6 +73,27 @@ impl Tickets {
     pub fn load(file: &Path) -> Result<Arc<Self>, Error> {
         let keys = Keys::read(file)?;
         Ok(Arc::new(Self { file: Some(file.to_owned()), keys: Mutex::new(Arc::new(keys)) }))
+    }
+
+    /// Keys that another process had, as [`Tickets::to_bytes`] gave them; none if they are something else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Arc<Self>> {
+        let (since, secrets) = bytes.split_first_chunk::<TIME_BYTES>()?;
+        let (secrets, rest) = secrets.as_chunks::<KEY_BYTES>();
+        if !rest.is_empty() || !(1..=KEYS_MAX).contains(&secrets.len()) {
+            return None;
+        }
+        let keys = secrets.iter().map(|secret| Key::new(secret).map(Arc::new)).collect::<Option<Vec<_>>>()?;
+        // A clock that was set back must not make a key last.
+        let keys = Keys { keys, since: u64::from_be_bytes(*since).min(now()) };
+        Some(Arc::new(Self { file: None, keys: Mutex::new(Arc::new(keys)) }))
+    }
+
+    /// The keys of this process, for the one that takes over and nobody else. None where they are of a file, which that
+    /// one reads itself.
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        let keys = self.at(now()).filter(|_| self.file.is_none())?;
+        let secrets = keys.keys.iter().flat_map(|key| key.secret);
+        Some(keys.since.to_be_bytes().into_iter().chain(secrets).collect())
     }
 
     /// Reads the file again.
@@ -156,7 +179,14 @@ impl Key {
     fn new(secret: &[u8; KEY_BYTES]) -> Option<Self> {
         let hash = digest(&SHA256, &[b"eyot ticket key ", &secret[..]].concat());
         let name = *hash.as_ref().first_chunk()?;
-        Some(Self { name, key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, secret).ok()?) })
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, secret).ok()?);
+        Some(Self { secret: *secret, name, key })
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(masked)")
     }
 }
 
@@ -252,6 +282,44 @@ mod tests {
             assert!(tickets.at(at).expect("keys").keys.len() <= 2, "what no ticket needs is forgotten");
             before = Some(last);
         }
+    }
+
+    #[test]
+    fn a_process_that_takes_over_opens_tickets_and_rolls_keys_as_the_one_before_would() {
+        let now = now();
+        let old = Tickets::of_process();
+        let first = old.seal("tcp", b"session", now - 12 * HOUR).expect("a ticket");
+        let second = old.seal("tcp", b"session", now).expect("a ticket");
+        let bytes = old.to_bytes().expect("keys of its own");
+        let new = Tickets::from_bytes(&bytes).expect("the same keys");
+        assert_eq!(new.to_bytes().as_deref(), Some(&bytes[..]));
+        for (ticket, what) in [(&first, "the key before"), (&second, "the key")] {
+            assert_eq!(new.open("tcp", ticket, now - 1).as_deref(), Some(&b"session"[..]), "{what}");
+        }
+        let made = |tickets: &Tickets, at| tickets.seal("tcp", b"", at).expect("a ticket")[..NAME_BYTES].to_vec();
+        assert_eq!(made(&new, now + 12 * HOUR - 1), second[..NAME_BYTES]);
+        assert_ne!(made(&new, now + 12 * HOUR), second[..NAME_BYTES], "it is rolled when the old one would have been");
+        for place in [0, 7, 8, 39, 71] {
+            assert!(Tickets::from_bytes(&bytes[..place]).is_none(), "{place}");
+        }
+        let shown = format!("{new:?}");
+        assert!(shown.contains("Key(masked)") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn a_key_from_a_process_whose_clock_was_ahead_lasts_no_longer() {
+        let now = now();
+        let ahead = [&(now + 1000 * HOUR).to_be_bytes(), &[7; KEY_BYTES][..]].concat();
+        let tickets = Tickets::from_bytes(&ahead).expect("a key");
+        let first = tickets.seal("tcp", b"", now).expect("a ticket");
+        let later = tickets.seal("tcp", b"", now + 13 * HOUR).expect("a ticket");
+        assert_ne!(first[..NAME_BYTES], later[..NAME_BYTES]);
+    }
+
+    #[test]
+    fn keys_of_a_file_are_not_handed_over() {
+        let folder = TempDir::new().expect("a folder");
+        assert_eq!(Tickets::load(&keys(&folder, &"5b".repeat(32))).expect("a key").to_bytes(), None);
     }
 
     #[test]

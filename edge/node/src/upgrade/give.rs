@@ -2,20 +2,19 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream as Blocking;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use eyot_front::Lineage;
 use eyot_front::steer::{Other, Steering};
+use eyot_front::{Lineage, Tickets};
 use sd_notify::NotifyState;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::take::VARIABLE;
+use super::successor::Successor;
+use super::take::PROVEN_AFTER;
 use super::wire::{self, FORMAT, FORMAT_RELAYS, Hello, Hidden, Word};
 use super::{Step, Upgrades};
 use crate::pull::Handle;
@@ -25,8 +24,8 @@ use crate::sockets::Sockets;
 const PREPARED_WITHIN: Duration = Duration::from_secs(900);
 /// How long it may take to load what the ledger has; nothing is pulled meanwhile.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// What a service manager tells one process and not its child.
-const NOT_INHERITED: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_PID"];
+/// How long it may take to say that it has served for [`PROVEN_AFTER`].
+const PROVEN_WITHIN: Duration = PROVEN_AFTER.saturating_add(Duration::from_secs(10));
 
 /// What a process that serves can hand over.
 pub(crate) struct Giver {
@@ -35,31 +34,22 @@ pub(crate) struct Giver {
     pub(crate) lineage: Lineage,
     /// All sockets, once more.
     pub(crate) sockets: Sockets,
+    pub(crate) tickets: Arc<Tickets>,
     pub(crate) pull: Handle,
+    /// The process that is to take over, until it has.
+    pub(crate) successor: Mutex<Option<Successor>>,
 }
 
 /// The line to a process that has taken over. It sees by its end that this one is gone.
 pub(crate) type Line = UnixStream;
 
-/// The new process, which is ended with this unless it serves.
-struct Successor(Option<Child>);
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 impl Giver {
-    /// Waits until an upgrade was asked for and has succeeded.
-    pub(crate) async fn handed_over(&self) -> Line {
+    /// Waits until an upgrade was asked for, and another process has served for a while.
+    pub(crate) async fn handed_over(&self) -> (Successor, Line) {
         loop {
             self.upgrades.asked.notified().await;
             match self.attempt().await {
-                Ok(line) => return line,
+                Ok(given) => return given,
                 Err(error) => {
                     tracing::error!(%error, "the upgrade failed; this process serves on");
                     self.upgrades.now(Step::Failed(error.to_string()));
@@ -68,70 +58,89 @@ impl Giver {
         }
     }
 
-    async fn attempt(&self) -> io::Result<Line> {
-        let has_quic = !self.sockets.front.udp.is_empty();
-        let relay = if has_quic { self.steering.successor(self.lineage.generation) } else { Ok(None) };
-        let relay = relay.map_err(|error| {
-            io::Error::other(format!("QUIC connections cannot be steered, an upgrade would cut them: {error}"))
-        })?;
-        let (mut successor, mut line) = self.start()?;
-        wire::say(&mut line, &Word::Hello(self.hello(relay.is_some()))).await.map_err(|_| ended())?;
-        wire::hand(&line, &self.all(relay.as_ref())).await.map_err(|_| ended())?;
-        self.upgrades.now(Step::Preparing);
-        expect(&mut line, &Word::Prepared, PREPARED_WITHIN).await?;
-        self.upgrades.now(Step::Taking);
-        self.pull.pause().await?;
-        match self.give(&mut line, has_quic, &successor).await {
-            Ok(()) => {
-                // It lives on.
-                drop(successor.0.take());
-                Ok(line)
-            }
-            Err(error) => {
-                // Its hold on the ledger ends with it.
-                drop(successor);
-                self.pull.resume();
-                Err(error)
-            }
-        }
-    }
-
-    /// From the ledger's release to the first connection of the new process.
-    async fn give(&self, line: &mut Line, has_quic: bool, successor: &Successor) -> io::Result<()> {
-        wire::say(line, &Word::Take).await.map_err(|_| ended())?;
-        expect(line, &Word::Ready, READY_WITHIN).await?;
-        if has_quic {
-            self.steering.steer(self.lineage.generation.next(), Other::Drains)?;
-        }
+    /// Leaves everything to the other process: there is no way back.
+    pub(crate) async fn leave(&self, successor: Successor, mut line: Line) -> Line {
+        let pid = successor.pid().unwrap_or(0);
+        successor.let_go();
         self.upgrades.now(Step::Done);
         self.upgrades.close_doors();
-        let pid = successor.0.as_ref().map_or(0, Child::id);
         tracing::info!(pid, "another process has taken over; this one drains");
         // Only the main process may tell the service manager anything, and until it has read this that is this one.
         if let Err(error) = sd_notify::notify(&[NotifyState::MainPid(pid), NotifyState::Ready]) {
             tracing::error!(%error, "the service manager was not told of the new process");
         }
-        if let Err(error) = wire::say(line, &Word::Go).await {
+        if let Err(error) = wire::say(&mut line, &Word::Keep).await {
             tracing::error!(%error, "the new process has ended as it took over");
         }
-        Ok(())
+        line
     }
 
-    /// Starts the program by the name it was started by: its file may be another one now.
-    fn start(&self) -> io::Result<(Successor, Line)> {
-        let (here, there) = Blocking::pair()?;
-        let mut arguments = std::env::args_os();
-        let program = arguments.next().ok_or_else(|| io::Error::other("this process has no name"))?;
-        let mut command = Command::new(&program);
-        command.args(arguments).stdin(Stdio::from(OwnedFd::from(there))).env(VARIABLE, "1");
-        for name in NOT_INHERITED {
-            command.env_remove(name);
+    /// This process is to end. One that serves already is told to end, too, and drains beside this one; any other is
+    /// ended.
+    pub(crate) fn stop(&self) -> Option<Successor> {
+        let successor = self.successor().take().filter(|_| *self.upgrades.step() == Step::Proving)?;
+        successor.terminate();
+        Some(successor)
+    }
+
+    fn successor(&self) -> MutexGuard<'_, Option<Successor>> {
+        self.successor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn attempt(&self) -> io::Result<(Successor, Line)> {
+        let has_quic = !self.sockets.front.udp.is_empty();
+        let relay = if has_quic { self.steering.successor(self.lineage.generation) } else { Ok(None) };
+        let relay = relay.map_err(|error| {
+            io::Error::other(format!("QUIC connections cannot be steered, an upgrade would cut them: {error}"))
+        })?;
+        let (successor, mut line) = Successor::start()?;
+        let pid = successor.pid();
+        self.upgrades.successor(pid);
+        *self.successor() = Some(successor);
+        let given = self.give(&mut line, relay, pid).await;
+        let successor = self.successor().take();
+        match (given, successor) {
+            (Ok(()), Some(successor)) => Ok((successor, line)),
+            (given, successor) => {
+                self.take_back(successor).await;
+                Err(given.err().unwrap_or_else(|| io::Error::other("there is no new process")))
+            }
         }
-        let child = command
-            .spawn()
-            .map_err(|error| io::Error::other(format!("{} cannot be started: {error}", program.display())))?;
-        here.set_nonblocking(true)?;
-        Ok((Successor(Some(child)), UnixStream::from_std(here)?))
+    }
+
+    /// All of it, step by step, to the moment when the new process has proven itself.
+    async fn give(&self, line: &mut Line, relay: Option<OwnedFd>, pid: Option<u32>) -> io::Result<()> {
+        wire::say(line, &Word::Hello(self.hello(relay.is_some()))).await.map_err(|_| ended())?;
+        wire::hand(line, &self.all(relay.as_ref())).await.map_err(|_| ended())?;
+        drop(relay);
+        self.upgrades.now(Step::Preparing);
+        expect(line, &Word::Prepared, PREPARED_WITHIN).await?;
+        self.upgrades.now(Step::Taking);
+        self.pull.pause().await?;
+        wire::say(line, &Word::Take).await.map_err(|_| ended())?;
+        expect(line, &Word::Ready, READY_WITHIN).await?;
+        self.steering.steer(self.lineage.generation.next(), Other::Drains)?;
+        self.lineage.turn.pass();
+        self.upgrades.now(Step::Proving);
+        tracing::info!(pid, "another process serves, and is watched for a while");
+        wire::say(line, &Word::Go).await.map_err(|_| fell())?;
+        expect(line, &Word::Proven, PROVEN_WITHIN).await.map_err(|_| fell())
+    }
+
+    /// New connections, and the ledger, are of this process again, as if there had been no other.
+    async fn take_back(&self, successor: Option<Successor>) {
+        let mut successor = successor;
+        successor.iter_mut().for_each(Successor::kill);
+        if let Err(error) = self.steering.steer(self.lineage.generation, Other::Gone) {
+            tracing::error!(%error, "QUIC is steered as if the new process served");
+        }
+        self.lineage.turn.alone();
+        if let Some(successor) = &mut successor {
+            // Its hold on the ledger ends with it.
+            successor.ended().await;
+        }
+        self.upgrades.successor(None);
+        self.pull.resume();
     }
 
     fn hello(&self, relays: bool) -> Hello {
@@ -141,6 +150,7 @@ impl Giver {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             odd: self.lineage.generation.next() == eyot_front::steer::Generation::Odd,
             keys: Hidden(STANDARD.encode(self.lineage.keys.to_bytes())),
+            tickets: self.tickets.to_bytes().map(|keys| Hidden(STANDARD.encode(keys))),
             datagrams: front.udp.len(),
             streams: front.tls.len() + front.plain.len(),
             admin_tcp: admin.tcp.len(),
@@ -163,6 +173,10 @@ impl Giver {
 
 fn ended() -> io::Error {
     io::Error::other("the new process ended before it was ready; its log says why")
+}
+
+fn fell() -> io::Error {
+    io::Error::other("the new process served for a moment and fell; this one has taken everything back")
 }
 
 /// Waits for a word.

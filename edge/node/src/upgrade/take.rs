@@ -10,15 +10,21 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use eyot_front::Lineage;
 use eyot_front::steer::{Generation, Keys, Other, Relay, Steering};
+use eyot_front::{Lineage, Tickets, Turn};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::Upgrades;
-use super::wire::{self, Word};
+use super::give::Giver;
+use super::wire::{self, Hidden, Word};
 
 /// Set for a process that is to take over: its standard input is the line to the one that serves.
 pub(super) const VARIABLE: &str = "EYOT_UPGRADE";
+/// How long this process serves before it is left to itself. Meanwhile the old one goes on as it was, for connections that
+/// have just begun, datagrams in the buffers of its sockets, and clients that were asked to prove their address; and it
+/// takes everything back should this one fall.
+pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(5);
 /// How long the old process may take to hand its sockets over.
 const HANDED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -30,6 +36,8 @@ pub struct Handed {
     pub(crate) admin_tcp: Vec<TcpListener>,
     pub(crate) admin_unix: Vec<(UnixListener, PathBuf)>,
     pub(crate) lineage: Lineage,
+    /// Keys of session tickets, where they are of no file.
+    pub(crate) tickets: Option<Arc<Tickets>>,
 }
 
 /// The line of a new process to the one that serves.
@@ -68,10 +76,16 @@ pub fn heir() -> io::Result<Option<(Heir, Handed)>> {
         streams: streams.into_iter().map(TcpListener::from).collect(),
         admin_tcp: admin_tcp.into_iter().map(TcpListener::from).collect(),
         admin_unix: admin_unix.into_iter().map(UnixListener::from).zip(hello.admin_unix).collect(),
-        lineage: Lineage { generation, keys, is_handed_over: true, relay },
+        lineage: Lineage { generation, keys, is_handed_over: true, turn: Turn::new(true), relay },
+        tickets: hello.tickets.and_then(tickets),
     };
     tracing::info!(from = hello.version, to = env!("CARGO_PKG_VERSION"), "taking over from a process that serves");
     Ok(Some((Heir(line), handed)))
+}
+
+/// Keys of another version that are none to this one are no reason to fail: clients then make whole handshakes.
+fn tickets(keys: Hidden) -> Option<Arc<Tickets>> {
+    STANDARD.decode(keys.0).ok().and_then(|keys| Tickets::from_bytes(&keys))
 }
 
 impl Heir {
@@ -93,37 +107,69 @@ impl Heir {
 }
 
 impl Taker {
-    /// Says that this process serves, and returns when new connections come to it. An old process that is gone by now
-    /// leaves everything to this one.
-    pub(crate) async fn ready(mut self, steering: Arc<Steering>, mine: Generation, upgrades: Arc<Upgrades>) {
-        let said = wire::say(&mut self.0, &Word::Ready).await;
-        let go = match said {
-            Ok(()) => wire::hear(&mut self.0).await,
-            Err(error) => Err(error),
-        };
-        if !matches!(go, Ok(Word::Go)) {
+    /// Says that this process serves, and returns when it has done so for a while and is left to itself. An old process
+    /// that is gone by now leaves everything to this one.
+    pub(crate) async fn ready(mut self, place: Place) {
+        if !self.proves_itself(&place).await {
             tracing::warn!("the old process is gone before it drained");
-            alone(&steering, mine, &upgrades);
+            place.alone();
             return;
-        }
-        // The kernel was told the same by the old process; a relay is told by each.
-        if let Err(error) = steering.steer(mine, Other::Drains) {
-            tracing::error!(%error, "QUIC connections are not steered as they should be");
         }
         tokio::spawn(async move {
             // It says nothing more; the line ends with it.
             let _ = wire::hear(&mut self.0).await;
             tracing::info!("the old process has ended");
-            alone(&steering, mine, &upgrades);
+            place.alone();
         });
+    }
+
+    /// Whether the old process is still there when this one has served for a while.
+    async fn proves_itself(&mut self, place: &Place) -> bool {
+        if wire::say(&mut self.0, &Word::Ready).await.is_err() || !self.hears(&Word::Go).await {
+            return false;
+        }
+        // The kernel was told the same by the old process; a relay is told by each.
+        place.steer(Other::Drains);
+        place.lineage.turn.take();
+        tracing::info!("new connections come here");
+        // Meanwhile nothing is said; the line may end.
+        if timeout(PROVEN_AFTER, wire::hear(&mut self.0)).await.is_ok() {
+            return false;
+        }
+        wire::say(&mut self.0, &Word::Proven).await.is_ok() && self.hears(&Word::Keep).await
+    }
+
+    async fn hears(&mut self, word: &Word) -> bool {
+        wire::hear(&mut self.0).await.is_ok_and(|heard| heard == *word)
     }
 }
 
-fn alone(steering: &Steering, mine: Generation, upgrades: &Upgrades) {
-    if let Err(error) = steering.steer(mine, Other::Gone) {
-        tracing::error!(%error, "QUIC is steered as if the old process had not ended");
+/// The place of this process among those that share its sockets.
+pub(crate) struct Place {
+    steering: Arc<Steering>,
+    lineage: Lineage,
+    upgrades: Arc<Upgrades>,
+}
+
+impl Place {
+    /// That of a process that may hand over in its turn.
+    pub(crate) fn of(giver: &Giver) -> Self {
+        let Giver { steering, lineage, upgrades, .. } = giver;
+        Self { steering: Arc::clone(steering), lineage: lineage.clone(), upgrades: Arc::clone(upgrades) }
     }
-    upgrades.is_alone();
+
+    fn steer(&self, other: Other) {
+        if let Err(error) = self.steering.steer(self.lineage.generation, other) {
+            tracing::error!(%error, ?other, "QUIC connections are not steered as they should be");
+        }
+    }
+
+    /// There is no other process any more.
+    fn alone(&self) {
+        self.steer(Other::Gone);
+        self.lineage.turn.alone();
+        self.upgrades.is_alone();
+    }
 }
 
 impl Explain {

@@ -40,6 +40,10 @@ pub(super) enum Word {
     Ready,
     /// Old to new: new connections come to you.
     Go,
+    /// New to old: it has served for a while.
+    Proven,
+    /// Old to new: everything is yours, and will not be taken back.
+    Keep,
     /// New to old: it cannot be.
     Failed {
         /// Why.
@@ -57,6 +61,9 @@ pub(super) struct Hello {
     pub(super) odd: bool,
     /// The keys of QUIC, base64.
     pub(super) keys: Hidden,
+    /// The keys of session tickets, base64, where they are of no file.
+    #[serde(default)]
+    pub(super) tickets: Option<Hidden>,
     /// UDP sockets, in the order in which they were bound.
     pub(super) datagrams: usize,
     /// TCP listeners.
@@ -191,6 +198,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             odd: true,
             keys: Hidden(String::new()),
+            tickets: None,
             datagrams,
             streams: 0,
             admin_tcp: 0,

@@ -17,6 +17,7 @@ use crate::h3;
 use crate::settings::Settings;
 use crate::sockets::{Addresses, Sockets};
 use crate::tls::{Tls, Waiting};
+use crate::turn::Turn;
 
 /// Sockets of a generation.
 const COUNT: usize = 4;
@@ -77,7 +78,7 @@ impl Port {
         let counts = Arc::<Counts>::default();
         let (mut endpoints, mut taken) = (Vec::new(), Vec::new());
         for slot in steering.take(mine, before.is_some(), &counts).expect("its half") {
-            let endpoint = h3::endpoint(&self.tls, &self.keys, slot).expect("an endpoint");
+            let endpoint = h3::endpoint(&self.tls, &self.keys, &Turn::new(true), slot).expect("an endpoint");
             taken.push(Arc::<AtomicUsize>::default());
             tokio::spawn(echo(endpoint.clone(), Arc::clone(&taken[taken.len() - 1])));
             endpoints.push(endpoint);
