@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use eyot_h3::patience::Patience;
 use eyot_plan::arrival::{Answer, Arrival, Connect, Protocol};
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
@@ -20,7 +21,6 @@ use http_body_util::BodyExt as _;
 use crate::acme::Challenges;
 use crate::connection::{Connection, InFlight};
 use crate::interim::{GoOn, Reach};
-use crate::patience::Patience;
 use crate::request_body::{Awaited, incoming};
 use crate::response_body::ResponseBody;
 use crate::settings::{Plain, Settings};

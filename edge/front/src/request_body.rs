@@ -8,6 +8,7 @@ use core::task::{Context, Poll};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use eyot_h3::patience::Patience;
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::forward;
@@ -16,7 +17,6 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
 use crate::interim::GoOn;
-use crate::patience::Patience;
 
 /// How a body is waited for.
 pub(crate) struct Awaited {

@@ -1,5 +1,5 @@
 //! Clients that take nothing: what is ready for them must not wait for ever. On the socket, [`Sending`] bounds a write;
-//! for one stream of HTTP/2 or HTTP/3, [`watched`] bounds how long a piece of its body may wait for room.
+//! for one stream of HTTP/2, [`watched`] bounds how long a piece of its body may wait for room. HTTP/3 bounds its own.
 
 use core::future::Future;
 use core::pin::{Pin, pin};
@@ -8,10 +8,9 @@ use core::time::Duration;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use eyot_h3::patience::{Patience, credit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
-
-use crate::patience::{Patience, credit};
 
 /// A socket on which a write that makes no progress, or next to none, for too long fails.
 pub(crate) struct Sending<S> {

@@ -58,11 +58,9 @@ async fn over_the_limit_of_all_a_connection_waits_for_its_place() {
     front.ended().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_slow_head_is_answered_408_and_cut_and_silence_is_only_cut() {
-    let short = Duration::from_millis(300);
-    let settings = Settings { header_timeout: short, connection_idle: short, ..Settings::default() };
-    let front = Front::with(settings, |_| async { text("served") });
+    let front = Front::answering(|_| async { text("served") });
     for (sent, expect) in [("GET / HTTP/1.1\r\nhost: a.n", "HTTP/1.1 408 "), ("", "")] {
         let mut stream = front.raw("a.net", "http/1.1").await.expect("TLS");
         stream.write_all(sent.as_bytes()).await.expect("it is read");
@@ -78,20 +76,18 @@ async fn a_slow_head_is_answered_408_and_cut_and_silence_is_only_cut() {
     front.ended().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_closed() {
-    let settings = Settings {
-        connection_idle: Duration::from_millis(200),
-        header_timeout: Duration::from_millis(400),
-        ..Settings::default()
-    };
-    let counts = settings.counts.clone();
+    let settings = Settings::default();
+    let (idle, counts) = (settings.connection_idle, settings.counts.clone());
     let front = Front::with(settings, |_| async { text("served") });
     for protocol in ALL {
         let mut client = front.client(protocol).await;
         assert_eq!(read(client.get("https://a.net/").await.expect("a response")).await.expect("a body"), "served");
+        tokio::time::sleep(idle / 2).await;
+        assert_eq!(counts.connections(protocol), 1, "{protocol:?}");
         while counts.connections(protocol) > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await; // the server's clock, not ours, ends this
+            tokio::time::sleep(Duration::from_secs(1)).await; // of the paused clock
         }
         assert!(client.get("https://a.net/").await.is_err(), "{protocol:?}");
     }

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use eyot_front::Settings;
 use eyot_plan::arrival::{Arrival, Protocol};
 use eyot_plan::body;
 use eyot_plan::fault::{Code, Fault};
@@ -153,10 +153,9 @@ trait ThenYielding: stream::Stream + Sized {
 
 impl<S: stream::Stream> ThenYielding for S {}
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_that_pauses_inside_its_body_is_told_so() {
-    let settings = Settings { body_idle: std::time::Duration::from_millis(100), ..Settings::default() };
-    let front = Front::with(settings, |arrival: Arrival| async move {
+    let front = Front::answering(|arrival: Arrival| async move {
         match arrival.request.into_body().collect().await {
             Ok(_) => text("whole"),
             Err(fault) => fault.response("id").map(body::full),
@@ -174,11 +173,10 @@ async fn a_client_that_pauses_inside_its_body_is_told_so() {
     front.ended().await;
 }
 
-#[tokio::test]
-async fn a_client_that_takes_nothing_loses_its_response() {
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_loses_its_response_and_so_does_one_that_takes_a_trickle() {
     let (sender, mut events) = mpsc::unbounded_channel();
-    let settings = Settings { send_idle: std::time::Duration::from_millis(200), ..Settings::default() };
-    let front = Front::with(settings, move |arrival: Arrival| {
+    let front = Front::answering(move |arrival: Arrival| {
         let guard = Dropped(sender.clone(), "dropped");
         // Small pieces are written while the body is waited for, large ones while it is not.
         let bytes = if arrival.request.uri().path() == "/small" { 1 << 10 } else { 64 << 10 };
@@ -196,6 +194,18 @@ async fn a_client_that_takes_nothing_loses_its_response() {
             let response = client.get(&format!("https://a.net{path}")).await.expect("a response");
             assert_eq!(events.recv().await, Some("dropped"), "{protocol:?} {path}");
             drop(response);
+            if protocol != Protocol::H1 {
+                let mut client = front.client(protocol).await;
+                let mut response = client.get(&format!("https://a.net{path}")).await.expect("a response").into_body();
+                // Some KiB every ten minutes.
+                let trickle = async {
+                    while let Some(Ok(_)) = response.frame().await {
+                        tokio::time::sleep(Duration::from_secs(600)).await;
+                    }
+                    events.recv().await
+                };
+                assert_eq!(trickle.await, Some("dropped"), "{protocol:?} {path}");
+            }
         }
     }
     front.ended().await;

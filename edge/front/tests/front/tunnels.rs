@@ -1,7 +1,6 @@
 //! WebSockets over each protocol: one arrival, and bytes both ways.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use eyot_front::Settings;
@@ -67,6 +66,24 @@ fn connect<B>(path: &str, body: B) -> Request<B> {
     request.header("sec-websocket-protocol", "chat").body(body).expect("a request")
 }
 
+/// A client of HTTP/2 that knows of tunnels.
+async fn http_2(front: &Front) -> h2::client::SendRequest<Bytes> {
+    let stream = front.raw("a.net", "h2").await.expect("TLS");
+    let (sender, mut connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    // RFC 8441, section 3: the server says that it takes them.
+    let settings = std::future::poll_fn(|cx| {
+        let _ = std::future::Future::poll(std::pin::Pin::new(&mut connection), cx);
+        if sender.is_extended_connect_protocol_enabled() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    });
+    settings.await;
+    tokio::spawn(connection);
+    sender
+}
+
 impl Tunnel {
     /// Opens one; the status, if it is refused.
     async fn open(front: &Front, protocol: Protocol, path: &str) -> Result<Self, u16> {
@@ -88,19 +105,7 @@ impl Tunnel {
                 Ok(Self::H1(Box::new(stream)))
             }
             Protocol::H2 => {
-                let stream = front.raw("a.net", "h2").await.expect("TLS");
-                let (mut sender, mut connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-                // RFC 8441, section 3: the server says that it takes them.
-                let settings = std::future::poll_fn(|cx| {
-                    let _ = std::future::Future::poll(std::pin::Pin::new(&mut connection), cx);
-                    if sender.is_extended_connect_protocol_enabled() {
-                        std::task::Poll::Ready(())
-                    } else {
-                        std::task::Poll::Pending
-                    }
-                });
-                settings.await;
-                tokio::spawn(connection);
+                let mut sender = http_2(front).await;
                 let mut request = connect(path, ());
                 request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
                 let (response, up) = sender.send_request(request, false).expect("it is sent");
@@ -209,13 +214,14 @@ async fn a_handshake_of_another_version_is_told_the_right_one() {
 #[tokio::test]
 async fn another_protocol_is_answered_501_and_a_plain_connect_405() {
     let front = Front::answering(echo);
-    let stream = front.raw("a.net", "h2").await.expect("TLS");
-    let (mut sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-    tokio::spawn(connection);
-    sender = sender.ready().await.expect("it is open");
+    let mut sender = http_2(&front).await.ready().await.expect("it is open");
     let request = Request::connect("a.net:443").body(()).expect("a request");
     let (response, _up) = sender.send_request(request, false).expect("it is sent");
     assert_eq!(response.await.expect("a response").status(), 405);
+    let mut request = connect("/", ());
+    request.extensions_mut().insert(h2::ext::Protocol::from_static("connect-udp"));
+    let (response, _up) = sender.send_request(request, false).expect("it is sent");
+    assert_eq!(response.await.expect("a response").status(), 501);
     let config = Arc::new(front.trust(&["h3"]));
     let client = eyot_h3::client::connect(config, front.tls, "a.net").await.expect("HTTP/3");
     let mut request = connect("/", nothing());
@@ -224,12 +230,14 @@ async fn another_protocol_is_answered_501_and_a_plain_connect_405() {
     front.ended().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tunnel_through_which_nothing_passes_is_ended() {
-    let settings = Settings { tunnel_idle: Duration::from_millis(200), ..Settings::default() };
-    let front = Front::with(settings, echo);
+    let idle = Settings::default().tunnel_idle;
+    let front = Front::answering(echo);
     for protocol in TUNNELS {
         let mut tunnel = Tunnel::open(&front, protocol, "/").await.expect("it is accepted");
+        // Silence that is not too long, on a connection that carries nothing else.
+        tokio::time::sleep(idle * 9 / 10).await;
         tunnel.send(b"word").await;
         assert_eq!(tunnel.read(4).await.expect("an echo"), b"word");
         let end = tunnel.read(1).await;
@@ -238,14 +246,13 @@ async fn a_tunnel_through_which_nothing_passes_is_ended() {
     front.ended().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tunnel_goes_on_while_it_drains_and_is_cut_at_the_end() {
     for protocol in TUNNELS {
-        let settings = Settings { drain: Duration::from_millis(500), ..Settings::default() };
-        let mut front = Front::with(settings, echo);
+        let mut front = Front::answering(echo);
         let mut tunnel = Tunnel::open(&front, protocol, "/").await.expect("it is accepted");
         front.stop();
-        while front.client_of(protocol, "a.net").await.is_ok() {}
+        tokio::time::sleep(Settings::default().drain / 2).await;
         tunnel.send(b"still").await;
         assert_eq!(tunnel.read(5).await.expect("an echo"), b"still", "{protocol:?}");
         front.ended().await;
