@@ -4,6 +4,7 @@
 
 mod acme;
 mod certs;
+mod clients;
 mod compile;
 mod config;
 mod demo;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::tools::python;
 
@@ -22,17 +23,18 @@ pub(crate) struct Seen {
 pub(crate) fn aioquic(ca: &Path, url: &str, method: &str, body_bytes: usize, trailers: &[&str]) -> Seen {
     let mut command = python("aioquic_client.py");
     command.arg(ca).args([url, method, &body_bytes.to_string()]).args(trailers);
-    seen(command)
+    told(command)
 }
 
 /// A request by libcurl, over `h3`, `h2` or `h1`.
 pub(crate) fn pycurl(protocol: &str, ca: &Path, url: &str, method: &str, body_bytes: usize) -> Seen {
     let mut command = python("pycurl_client.py");
     command.arg(protocol).arg(ca).args([url, method, &body_bytes.to_string()]);
-    seen(command)
+    told(command)
 }
 
-fn seen(mut command: std::process::Command) -> Seen {
+/// What a client prints: one document of JSON.
+pub(crate) fn told<T: DeserializeOwned>(mut command: std::process::Command) -> T {
     let output = command.output().expect("python3");
     let (told, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     serde_json::from_str(&told).unwrap_or_else(|error| panic!("{command:?}: {error}\n{told}{complained}"))

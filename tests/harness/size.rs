@@ -23,6 +23,8 @@ pub(crate) struct Size {
     pub neighbour_calls: usize,
     /// Upgrades in a row.
     pub upgrades: usize,
+    /// Browsers that open a page; with 0 none is fetched.
+    pub browsers: usize,
     /// The seed of what is drawn by chance.
     pub seed: u64,
 }
@@ -43,6 +45,7 @@ pub(crate) fn size() -> Size {
                 publish_requests: 300,
                 neighbour_calls: 20,
                 upgrades: 2,
+                browsers: 0,
                 seed,
             },
             "full" => Size {
@@ -54,6 +57,7 @@ pub(crate) fn size() -> Size {
                 publish_requests: 5_000,
                 neighbour_calls: 200,
                 upgrades: 10,
+                browsers: 1,
                 seed,
             },
             other => panic!("EYOT_TESTS is `{other}`; it is `quick` or `full`"),

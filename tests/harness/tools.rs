@@ -45,27 +45,62 @@ fn install_python_packages() -> PathBuf {
 
 /// A package of Debian's, fetched by its client and unpacked into the target folder without being installed.
 pub(crate) fn debian(package: &str) -> PathBuf {
+    unpacked(package, &["download", package])
+}
+
+/// A package of Debian's with all that it depends on: its programs run from there, on the machine's C library.
+pub(crate) struct Tree(PathBuf);
+
+impl Tree {
+    /// Fetches and unpacks it, if that was not done yet.
+    pub(crate) fn of(package: &str) -> Self {
+        let install = ["--yes", "--no-install-recommends", "--download-only", "install", package];
+        Self(unpacked(&format!("{package}.tree"), &install))
+    }
+
+    /// A path in it.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.0.join(path)
+    }
+
+    /// One of its programs, by its path in it.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        // The last is the one package here that keeps libraries for itself.
+        let architecture = format!("{}-linux-gnu", std::env::consts::ARCH);
+        let libraries =
+            ["usr/lib/*", "lib/*", "usr/lib/*/pulseaudio"].map(|path| self.path(&path.replace('*', &architecture)));
+        let mut command = Command::new(self.path(program));
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).expect("no colon in the target's path"));
+        command
+    }
+}
+
+/// What this verb of apt-get's downloads, unpacked into a folder of that name.
+fn unpacked(name: &str, verb: &[&str]) -> PathBuf {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = target().join("debs");
-    let root = folder.join(package);
+    let root = folder.join(name);
     if root.exists() {
         return root;
     }
-    println!("fetching {package} into {}", folder.display());
-    let aside = tempfile::tempdir_in({
-        std::fs::create_dir_all(&folder).expect("a folder in target");
-        &folder
-    })
-    .expect("a folder");
-    download(&folder, aside.path(), package);
-    let run = |command: &mut Command| {
-        let output = command.current_dir(aside.path()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    let mut files = std::fs::read_dir(aside.path()).expect("the folder").filter_map(Result::ok).map(|file| file.path());
-    let file = files.find(|path| path.extension().is_some_and(|ending| ending == "deb")).expect("a package");
-    run(Command::new("dpkg-deb").arg("-x").arg(file).arg("root"));
+    println!("fetching {name} into {}", folder.display());
+    std::fs::create_dir_all(&folder).expect("a folder in target");
+    let aside = tempfile::tempdir_in(&folder).expect("a folder");
+    download(&folder, aside.path(), verb);
+    let files = std::fs::read_dir(aside.path()).expect("the folder").filter_map(Result::ok).map(|file| file.path());
+    let (mut found, is_package) = (false, |path: &PathBuf| path.extension().is_some_and(|ending| ending == "deb"));
+    for file in files.filter(is_package) {
+        found = true;
+        // The C library and its loader are the machine's own.
+        if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libc6_")) {
+            continue;
+        }
+        let output = Command::new("dpkg-deb").arg("-x").arg(&file).arg(aside.path().join("root")).output();
+        let output = output.expect("dpkg-deb");
+        assert!(output.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(found, "{name}: apt-get {verb:?} gave no package");
     // Whole or not at all; another run may have been first.
     if let Err(error) = std::fs::rename(aside.path().join("root"), &root) {
         assert!(root.exists(), "{}: {error}", root.display());
@@ -73,31 +108,34 @@ pub(crate) fn debian(package: &str) -> PathBuf {
     root
 }
 
-/// Downloads a package into `aside`, by lists of our own in `folder`: those of the machine may be empty or old, and need
-/// no root to be left alone. Where these sources cannot be had, by the machine's.
-fn download(folder: &Path, aside: &Path, package: &str) {
+/// Downloads into `aside`, by lists of our own in `folder`: those of the machine may be empty or old, and need no root to
+/// be left alone. Where these sources cannot be had, by the machine's.
+fn download(folder: &Path, aside: &Path, verb: &[&str]) {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/apt.list");
-    let ours = [
+    let both = [
+        "Dir::State::status=/dev/null".to_owned(),
+        "Debug::NoLocking=1".to_owned(),
+        format!("Dir::Cache::archives={}", aside.display()),
+    ];
+    let own = [
         format!("Dir::Etc::sourcelist={}", sources.display()),
         "Dir::Etc::sourceparts=/nonexistent".to_owned(),
         format!("Dir::State::lists={}", folder.join("lists").display()),
         format!("Dir::Cache={}", folder.join("cache").display()),
-        "Dir::State::status=/dev/null".to_owned(),
-        "Debug::NoLocking=1".to_owned(),
     ];
-    for part in ["lists/partial", "cache/archives/partial"] {
-        std::fs::create_dir_all(folder.join(part)).expect("a folder in target");
+    for part in [folder.join("lists/partial"), folder.join("cache"), aside.join("partial")] {
+        std::fs::create_dir_all(part).expect("a folder in target");
     }
-    let apt = |options: &[String], verb: &[&str]| {
-        let options = options.iter().flat_map(|option| ["-o", option]);
+    let apt = |more: &[String], verb: &[&str]| {
+        let options = both.iter().chain(more).flat_map(|option| ["-o", option]);
         let output = Command::new("apt-get").arg("-qq").args(options).args(verb).current_dir(aside).output();
         let output = output.expect("apt-get");
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let (_, update) = apt(&ours, &["update"]);
-    let (done, own) = apt(&ours, &["download", package]);
+    let (_, update) = apt(&own, &["update"]);
+    let (done, ours) = apt(&own, verb);
     if !done {
-        let (done, theirs) = apt(&["Debug::NoLocking=1".to_owned()], &["download", package]);
-        assert!(done, "{package} cannot be had.\nown lists: {update}{own}\nthe machine's: {theirs}");
+        let (done, theirs) = apt(&[], verb);
+        assert!(done, "{verb:?} cannot be had.\nown lists: {update}{ours}\nthe machine's: {theirs}");
     }
 }
