@@ -62,6 +62,7 @@ pub struct Telemetry {
     function_subrequests: Family<Counter, 2>,
     upstream_requests: Family<Counter, 3>,
     connections: Family<Gauge, 1>,
+    datagrams_relayed: Family<Counter, 1>,
     slots: Family<Gauge, 1>,
     queue_seconds: Family<Histogram, 0>,
     snapshot_seq: Family<Gauge, 0>,
@@ -145,6 +146,7 @@ impl Telemetry {
             function_subrequests: Family::new("eyot_function_subrequests_total", ["app", "function"]),
             upstream_requests: Family::new("eyot_upstream_requests_total", ["app", "upstream", "result"]),
             connections: Family::new("eyot_connections", ["protocol"]),
+            datagrams_relayed: Family::new("eyot_datagrams_relayed_total", ["result"]),
             slots: Family::new("eyot_slots", ["state"]),
             queue_seconds: Family::new("eyot_queue_seconds", []),
             snapshot_seq: Family::new("eyot_snapshot_seq", []),
@@ -229,6 +231,14 @@ impl Telemetry {
     #[expect(clippy::cast_precision_loss, reason = "a gauge of a count far below 2^52")]
     pub fn connections(&self, protocol: Protocol, count: u64) {
         self.connections.with(&self.recorder, [Text::const_str(protocol.label())]).set(count as f64);
+    }
+
+    /// Where the kernel does not steer QUIC: `passed` datagrams were passed on to their endpoints since the start, and for
+    /// `dropped` there was no room, or nobody.
+    pub fn datagrams_relayed(&self, passed: u64, dropped: u64) {
+        for (result, total) in [("passed", passed), ("dropped", dropped)] {
+            self.datagrams_relayed.with(&self.recorder, [Text::const_str(result)]).absolute(total);
+        }
     }
 
     /// How many slots for calls are in `state`: `used` or `free`.
@@ -319,6 +329,7 @@ fn status(status: u16) -> Text {
 }
 
 const COUNTERS: &[(&str, &str)] = &[
+    ("eyot_datagrams_relayed_total", "Datagrams of QUIC passed on, or dropped, where the kernel does not steer them."),
     ("eyot_faults_total", "Requests that met a fault, by its code and the side at fault."),
     ("eyot_function_calls_total", "Calls of functions."),
     ("eyot_function_subrequests_total", "Outbound requests of functions."),

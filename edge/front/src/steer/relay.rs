@@ -145,3 +145,6 @@ impl Relay {
         core::mem::replace(&mut *self.0.line.lock().unwrap_or_else(PoisonError::into_inner), line)
     }
 }
+
+#[cfg(test)]
+mod tests;

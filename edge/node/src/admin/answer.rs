@@ -123,6 +123,7 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     for protocol in [Protocol::H1, Protocol::H2, Protocol::H3] {
         telemetry.connections(protocol, shown.counts.connections(protocol));
     }
+    telemetry.datagrams_relayed(shown.counts.relayed(), shown.counts.relay_dropped());
     for code in Code::ALL {
         telemetry.listener_faults(code, shown.counts.faults(code));
     }
@@ -178,6 +179,7 @@ fn status(shown: &Shown) -> Value {
         "boot": shown.boot.to_string(),
         "ready": node.ready.is_ready(),
         "draining": node.ready.is_draining(),
+        "steering": if shown.counts.is_relaying() { "relay" } else { "kernel" },
         "apps": apps,
         "load": {
             "slots_used": used,

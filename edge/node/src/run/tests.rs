@@ -87,13 +87,18 @@ async fn a_node_without_its_origin_listens_tells_how_it_is_and_ends_when_told() 
     assert_eq!(ask(tcp().await, "GET /status").await.0, 404);
     let (status, metrics) = ask(tcp().await, "GET /metrics").await;
     assert_eq!(status, 200);
-    for line in ["eyot_slots{state=\"free\"} 2", "eyot_connections{protocol=\"h3\"} 0", "eyot_build_info{"] {
+    for line in [
+        "eyot_slots{state=\"free\"} 2",
+        "eyot_connections{protocol=\"h3\"} 0",
+        "eyot_datagrams_relayed_total{result=\"passed\"} 0",
+        "eyot_build_info{",
+    ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     let (status, document) = ask(unix().await, "GET /status").await;
     let document: Value = serde_json::from_str(&document).expect("JSON");
     assert_eq!((status, &document["node"], &document["ready"]), (200, &"test-1".into(), &false.into()));
-    assert_eq!(document["sync"]["ledger"], "ok");
+    assert_eq!((&document["sync"]["ledger"], &document["steering"]), (&"ok".into(), &"kernel".into()));
     let (_, certificates) = ask(unix().await, "GET /status/certs").await;
     assert!(certificates.contains("shop.test"), "{certificates}");
     assert_eq!(ask(unix().await, "POST /drain").await.0, 200);

@@ -111,7 +111,8 @@ impl Desk {
 
     /// Passes on what came over a line: only to endpoints of this process, so that nothing goes in circles.
     pub(super) fn receive(&self, message: &[u8]) {
-        let Some((group, meta, bytes)) = parcel::parse(message) else {
+        let is_there = |group: usize| self.groups.get(group).is_some_and(|group| group.count > 0);
+        let Some((group, meta, bytes)) = parcel::parse(message).filter(|(group, ..)| is_there(*group)) else {
             self.counted.drop_relayed(1);
             return;
         };

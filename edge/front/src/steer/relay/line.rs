@@ -34,10 +34,15 @@ pub(super) fn pair() -> io::Result<(Socket, OwnedFd)> {
 }
 
 impl Line {
+    /// A line of a socket.
+    pub(super) fn of(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self(UnixDatagram::from_std(Blocking::from(OwnedFd::from(socket)))?))
+    }
+
     /// Begins to use it: `desk` is in `phase` from now on, passes on by it and takes what comes by it.
     pub(super) fn open(socket: Socket, phase: Phase, desk: &Arc<Desk>) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
-        let line = Arc::new(Self(UnixDatagram::from_std(Blocking::from(OwnedFd::from(socket)))?));
+        let line = Arc::new(Self::of(socket)?);
         desk.set(phase, Some(Arc::clone(&line)));
         tokio::spawn(hear(line, Arc::clone(desk)));
         Ok(())

@@ -92,3 +92,89 @@ fn address(octets: [u8; 16], is_v6: bool) -> IpAddr {
 fn sixteen(head: &[u8; HEAD_BYTES], at: usize) -> [u8; 16] {
     core::array::from_fn(|index| head[at + index])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(addr: &str, dst_ip: Option<&str>, ecn: Option<EcnCodepoint>) -> RecvMeta {
+        let mut meta = RecvMeta::default();
+        meta.addr = addr.parse().expect("an address");
+        meta.dst_ip = dst_ip.map(|ip| ip.parse().expect("an address"));
+        (meta.ecn, meta.len, meta.stride) = (ecn, 25, 10);
+        meta
+    }
+
+    fn message(head: [u8; HEAD_BYTES], length: usize) -> Vec<u8> {
+        [head.as_slice(), &vec![7; length]].concat()
+    }
+
+    #[test]
+    fn what_is_known_of_a_datagram_goes_over() {
+        for (addr, local, ecn) in [
+            ("192.0.2.1:1", Some("198.51.100.7"), Some(EcnCodepoint::Ect0)),
+            ("192.0.2.1:65535", None, None),
+            ("[2001:db8::1]:443", Some("2001:db8::2"), Some(EcnCodepoint::Ce)),
+            ("[fe80::1%3]:443", None, Some(EcnCodepoint::Ect1)),
+        ] {
+            let sent = meta(addr, local, ecn);
+            let message = message(head(200, &sent).expect("it goes over"), 25);
+            let (group, got, bytes) = parse(&message).expect("it arrives");
+            assert_eq!((group, bytes), (200, [7; 25].as_slice()));
+            assert_eq!((got.addr, got.dst_ip, got.ecn), (sent.addr, sent.dst_ip, sent.ecn), "{addr}");
+            assert_eq!((got.len, got.stride), (25, 10));
+        }
+        assert!(head(256, &meta("192.0.2.1:1", None, None)).is_none(), "a group beyond a byte");
+        assert!(head(0, &meta("192.0.2.1:1", Some("::1"), None)).is_none(), "two families");
+    }
+
+    #[test]
+    fn what_is_not_right_in_every_part_is_nothing() {
+        let good = head(0, &meta("192.0.2.1:1", None, None)).expect("it goes over");
+        let with = |at: usize, bytes: &[u8]| {
+            let mut head = good;
+            head[at..at + bytes.len()].copy_from_slice(bytes);
+            head
+        };
+        let stride = |stride: u16| with(4, &stride.to_be_bytes());
+        for (head, length, is_taken, what) in [
+            (good, 25, true, "a good one"),
+            (good, 0, false, "no datagram"),
+            (with(0, &[2]), 25, false, "another format"),
+            (with(2, &[4]), 25, false, "a mark of congestion that there is not"),
+            (with(3, &[4]), 25, false, "a flag that there is not"),
+            (with(6, &[0, 0]), 25, false, "port 0"),
+            (stride(0), 25, false, "no stride"),
+            (stride(25), 25, true, "one datagram"),
+            (stride(26), 25, false, "a stride over all"),
+            (stride(1), 64, true, "as many as the kernel merges"),
+            (stride(1), 65, false, "one more"),
+            (stride(u16::MAX), BYTES_MAX, true, "the longest"),
+            (stride(u16::MAX), BYTES_MAX + 1, false, "one byte more"),
+        ] {
+            assert_eq!(parse(&message(head, length)).is_some(), is_taken, "{what}");
+        }
+        let whole = message(good, 25);
+        for cut in 0..=HEAD_BYTES {
+            assert!(parse(&whole[..cut]).is_none(), "cut off after {cut}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_taken_of_random_bytes_is_within_bounds() {
+        let mut random = [0; 200];
+        let mut taken = 0;
+        for length in (0..random.len()).cycle().take(50_000) {
+            aws_lc_rs::rand::fill(&mut random).expect("randomness");
+            // Otherwise hardly one would be taken.
+            (random[0], random[2], random[3], random[4]) = (FORMAT, random[2] % 5, random[3] % 5, 0);
+            if let Some((_, meta, bytes)) = parse(&random[..length]) {
+                assert!(meta.len == bytes.len() && (1..=meta.len).contains(&meta.stride) && meta.addr.port() > 0);
+                assert!(datagrams(meta.len, meta.stride) <= DATAGRAMS_MAX);
+                assert!(meta.dst_ip.is_none_or(|ip| ip.is_ipv4() == meta.addr.is_ipv4()));
+                taken += 1;
+            }
+        }
+        assert!(taken > 1000, "{taken} were taken");
+    }
+}

@@ -88,3 +88,33 @@ async fn pass_on(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steer::relay::line::{Line, pair};
+
+    #[tokio::test]
+    async fn every_socket_is_read_by_one_process_at_a_time() {
+        use Phase::{Alone, Drains, Ended, Serves, Waits};
+        let line = Line::of(pair().expect("a pair").0).expect("a runtime");
+        let peer = Some(Arc::new(line));
+        // The phases of the process whose half it is, and of the other one; as long as both live.
+        for (ours, theirs) in [(Alone, Waits), (Drains, Serves), (Serves, Drains), (Waits, Alone)] {
+            let reads = |phase: Phase, reads: Reads| {
+                let peer = peer.clone().filter(|_| phase != Alone);
+                reads.now(&View { phase, peer })
+            };
+            let readers = [reads(ours, Reads::WithOurs), reads(theirs, Reads::WithoutOther)];
+            assert_eq!(readers.iter().filter(|reads| **reads).count(), 1, "{ours:?} {theirs:?}");
+        }
+        for phase in [Alone, Drains, Serves] {
+            let alone = View { phase, peer: None };
+            assert!(Reads::WithOurs.now(&alone) && Reads::WithoutOther.now(&alone), "whoever is left reads all");
+        }
+        for phase in [Ended, Waits] {
+            let view = View { phase, peer: None };
+            assert!(!Reads::WithOurs.now(&view) && !Reads::WithoutOther.now(&view), "{phase:?}");
+        }
+    }
+}
