@@ -3,7 +3,12 @@
 //! `cargo bench --bench request [-- <requests> <streams>]`; the figures stand in `docs/benchmarks.md`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-#[path = "request/fleet.rs"]
+#[path = "common/client.rs"]
+mod client;
+#[path = "common/cpu.rs"]
+mod cpu;
+#[path = "common/fleet.rs"]
+#[allow(dead_code, reason = "shared with the benchmark of the front")]
 mod fleet;
 #[path = "../tests/guests/make.rs"]
 mod guests;
@@ -11,17 +16,14 @@ mod guests;
 #[allow(dead_code, clippy::panic, reason = "the tests' own; this takes the free port and the waiting of it")]
 mod process;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use eyot_link::body;
-use eyot_link::line::{Endpoint, Line, Protocol};
-use eyot_link::tls::{self, Authorities};
+use bytes::Bytes;
+use eyot_link::line::Protocol;
 use tokio::runtime::Runtime;
 
-use fleet::Fleet;
+use client::Target;
+use fleet::{BODY, Fleet, More};
 
 /// Requests of one measurement.
 const REQUESTS: usize = 20_000;
@@ -37,12 +39,12 @@ const ROUNDS: usize = 3;
 const MEASURE_WAIT: Duration = Duration::from_secs(300);
 /// The rows: the floor of a protocol stands before what is measured against it.
 const ROWS: [(Protocol, &str); 6] = [
-    (Protocol::H3, "respond"),
-    (Protocol::H3, "hello"),
-    (Protocol::H2, "respond"),
-    (Protocol::H2, "hello"),
-    (Protocol::H1, "respond"),
-    (Protocol::H1, "hello"),
+    (Protocol::H3, "/respond"),
+    (Protocol::H3, "/hello"),
+    (Protocol::H2, "/respond"),
+    (Protocol::H2, "/hello"),
+    (Protocol::H1, "/respond"),
+    (Protocol::H1, "/hello"),
 ];
 
 /// What a row shows.
@@ -56,88 +58,25 @@ struct Figures {
     charged_us: Option<f64>,
 }
 
-/// Whom to ask.
-struct Target {
-    endpoint: Endpoint,
-    authorities: Authorities,
-    address: SocketAddr,
-}
-
-impl Target {
-    fn of(fleet: &Fleet) -> Self {
-        Self {
-            endpoint: Endpoint::parse(&format!("https://localhost:{}", fleet.port)).expect("an endpoint"),
-            authorities: Authorities::Pem(fleet.ca()),
-            address: SocketAddr::from(([127, 0, 0, 1], fleet.port)),
-        }
-    }
-
-    async fn connect(&self, protocol: Protocol) -> Result<Line, eyot_link::error::Error> {
-        let config = tls::config(&self.authorities)?;
-        Line::connect(&self.endpoint, protocol, &config, Some(self.address)).await
-    }
-
-    /// A handle for each stream.
-    async fn streams(&self, protocol: Protocol, count: usize) -> Vec<Line> {
-        let mut lines: Vec<Line> = Vec::new();
-        for at in 0..count {
-            let shared = if at < LINES { None } else { lines[at % LINES].share() };
-            let line = match shared {
-                Some(line) => line,
-                None => self.connect(protocol).await.expect("a connection"),
-            };
-            lines.push(line);
-        }
-        lines
-    }
-
-    fn uri(&self, path: &str) -> http::Uri {
-        format!("{}/{path}", self.endpoint.url).parse().expect("a URI")
-    }
-}
-
-/// One request; whether it was answered as it should be.
-async fn ask(line: &mut Line, uri: &http::Uri) -> Result<bool, eyot_link::error::Error> {
-    let mut request = http::Request::new(body::empty());
-    *request.uri_mut() = uri.clone();
-    let response = line.send(request).await?;
-    let good = response.status() == http::StatusCode::OK;
-    let whole = body::read(response.into_body(), "the node", 1 << 16).await?;
-    Ok(good && whole == fleet::BODY)
-}
-
-/// So many requests over all the lines at once, which come back.
-async fn drive(lines: Vec<Line>, uri: &http::Uri, requests: usize) -> Vec<Line> {
-    let begun = Arc::new(AtomicUsize::new(0));
-    let stream = |mut line: Line| {
-        let (begun, uri) = (Arc::clone(&begun), uri.clone());
-        tokio::spawn(async move {
-            while begun.fetch_add(1, Ordering::Relaxed) < requests {
-                assert!(ask(&mut line, &uri).await.expect("an answer"), "{uri}: an answer of another kind");
-            }
-            line
-        })
-    };
-    let streams: Vec<_> = lines.into_iter().map(stream).collect();
-    let mut lines = Vec::new();
-    for stream in streams {
-        lines.push(stream.await.expect("a stream without a fault"));
-    }
-    lines
+/// The app with the guest `hello`, which answers what `/respond` does.
+fn app() -> More {
+    let tables = "[functions.hello]\npath = \".\"\nwasm = \"hello.wasm\"\n\
+                  [[routes]]\nhost = \"localhost\"\npath = \"/hello\"\nfunction = \"hello\"\n";
+    More { tables: tables.to_owned(), files: vec![("hello.wasm", guests::path("hello"))], port: None }
 }
 
 /// One measurement.
 async fn measure(fleet: &Fleet, protocol: Protocol, path: &str, requests: usize, streams: usize) -> Figures {
-    let target = Target::of(fleet);
-    let uri = target.uri(path);
-    let lines = target.streams(protocol, streams).await;
-    let lines = drive(lines, &uri, WARM).await;
-    fleet.empty_log();
-    let (charged, cpu_us) = (fleet.charged(), fleet.cpu_us());
+    let target = Target::of(fleet.port, fleet.ca());
+    let (uri, body, clock) = (target.uri(path), Bytes::from_static(BODY), fleet.clock());
+    let lines = target.streams(protocol, LINES, streams).await;
+    let lines = client::drive(lines, &uri, &body, WARM).await;
+    fleet.log().set_len(0).expect("a file of ours");
+    let (charged, cpu_us) = (fleet.charged(), clock.us());
     let began = Instant::now();
-    let lines = drive(lines, &uri, requests).await;
+    let lines = client::drive(lines, &uri, &body, requests).await;
     let wall = began.elapsed();
-    let node_us = fleet.cpu_us() - cpu_us;
+    let node_us = clock.us() - cpu_us;
     let after = fleet.charged();
     drop(lines);
     let calls = after.calls - charged.calls;
@@ -150,11 +89,11 @@ async fn measure(fleet: &Fleet, protocol: Protocol, path: &str, requests: usize,
 
 /// Waits until the node has the app: it pulls it and compiles the function.
 fn wait(runtime: &Runtime, fleet: &Fleet) {
-    let target = Target::of(fleet);
+    let target = Target::of(fleet.port, fleet.ca());
     process::until("the node answers", || {
         let answered = runtime.block_on(async {
             let mut line = target.connect(Protocol::H2).await?;
-            ask(&mut line, &target.uri("hello")).await
+            client::ask(&mut line, &target.uri("/hello"), &Bytes::from_static(BODY)).await
         });
         answered.ok().filter(|&good| good)
     });
@@ -167,7 +106,7 @@ fn main() {
     let (requests, streams) = (numbers.next().unwrap_or(REQUESTS), numbers.next().unwrap_or(STREAMS));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let fleet = Fleet::start();
+    let fleet = Fleet::start(&app());
     wait(&runtime, &fleet);
     let mut best: [Option<Figures>; ROWS.len()] = [None; ROWS.len()];
     for _ in 0..ROUNDS {

@@ -1,5 +1,5 @@
 //! One origin and one node, real processes on loopback, with everything on that a node in service has; and the app that
-//! is asked: a fixed answer at `/respond`, the function `hello` at `/hello`, both the same bytes.
+//! is asked. At `/respond` it always has a fixed answer.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -9,15 +9,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::guests;
+use super::cpu::Clock;
 use super::process::free_port;
 
-/// What both routes answer.
+/// What `/respond` answers.
 pub(crate) const BODY: &[u8] = b"hello\n";
 /// How long a process may take until it says that it is ready.
 const READY_WAIT: Duration = Duration::from_secs(60);
-/// Clock ticks of `/proc/<pid>/stat` a second: Linux shows a hundred, whatever it counts in.
-const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What the app has beside `/respond`.
+#[derive(Default)]
+pub(crate) struct More {
+    /// Tables of its `eyot.toml`.
+    pub(crate) tables: String,
+    /// Files that its folder has copies of, by their names there.
+    pub(crate) files: Vec<(&'static str, PathBuf)>,
+    /// A port on loopback that it may reach.
+    pub(crate) port: Option<u16>,
+}
 
 /// An origin, and a node that holds the app.
 pub(crate) struct Fleet {
@@ -40,7 +49,7 @@ pub(crate) struct Charged {
 
 impl Fleet {
     /// Makes the keys, starts the origin, publishes the app, starts the node. The node may still have to compile.
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(more: &More) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let keys = folder.path().join("keys");
         let (origin_port, port) = (free_port(), free_port());
@@ -52,8 +61,11 @@ impl Fleet {
         // The whole node: a smaller share would hold the function back, and that is not what is asked here.
         let mut add = eyot();
         add.args(["app", "add", "bench", "--host", "localhost", "--share", "100", "--origin", &url]);
+        if let Some(port) = more.port {
+            add.args(["--private", &format!("127.0.0.1/32={port}")]);
+        }
         good(add.arg("--keys").arg(&keys).arg("--key").arg(keys.join("publisher.pub")));
-        let app = app(folder.path());
+        let app = app(folder.path(), more);
         let mut publish = eyot();
         publish.args(["publish", "--no-build", "--origin", &url, "--app"]).arg(app);
         publish.arg("--ca").arg(keys.join("fleet-ca.pem")).arg("--root").arg(keys.join("root.json"));
@@ -67,9 +79,24 @@ impl Fleet {
         fs::read(self.folder.path().join("keys/fleet-ca.pem")).expect("the CA")
     }
 
-    /// The CPU time of the node's process since it began, in microseconds.
-    pub(crate) fn cpu_us(&self) -> f64 {
-        self.node.cpu_us()
+    /// The chain and the key, in PEM, that the node serves `localhost` with.
+    pub(crate) fn certificate(&self) -> [PathBuf; 2] {
+        ["keys/origin/origin.pem", "keys/origin/origin.key"].map(|path| self.folder.path().join(path))
+    }
+
+    /// A folder that ends with the fleet.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The CPU clock of the node's process.
+    pub(crate) fn clock(&self) -> Clock {
+        Clock::of(self.node.child.id())
+    }
+
+    /// The node's access log.
+    pub(crate) fn log(&self) -> &File {
+        &self.node.log
     }
 
     /// What was charged to the function. Asking costs the node CPU time.
@@ -84,11 +111,6 @@ impl Fleet {
     /// Access lines that were dropped.
     pub(crate) fn lines_dropped(&self) -> f64 {
         value(&self.metrics(), "eyot_log_dropped_total{log=\"access\"}")
-    }
-
-    /// Empties the access log, so that a long run fills no disk.
-    pub(crate) fn empty_log(&self) {
-        self.node.log.set_len(0).expect("a file of ours");
     }
 
     fn metrics(&self) -> String {
@@ -136,15 +158,18 @@ fn node_toml(folder: &Path, port: u16, origin: &str) -> String {
 }
 
 /// The app's folder.
-fn app(folder: &Path) -> PathBuf {
+fn app(folder: &Path, more: &More) -> PathBuf {
     let app = folder.join("app");
     fs::create_dir(&app).expect("a folder");
-    fs::copy(guests::path("hello"), app.join("hello.wasm")).expect("the component");
-    let text = "app = \"bench\"\nhosts = [\"localhost\"]\n\
-                [functions.hello]\npath = \".\"\nwasm = \"hello.wasm\"\n\
-                [[routes]]\nhost = \"localhost\"\npath = \"/hello\"\nfunction = \"hello\"\n\
-                [[routes]]\nhost = \"localhost\"\npath = \"/respond\"\n\
-                respond = { status = 200, headers = { content-type = \"text/plain\" }, body = \"hello\\n\" }\n";
+    for (name, file) in &more.files {
+        fs::copy(file, app.join(name)).expect("a copy");
+    }
+    let text = format!(
+        "app = \"bench\"\nhosts = [\"localhost\"]\n\
+         [[routes]]\nhost = \"localhost\"\npath = \"/respond\"\n\
+         respond = {{ status = 200, headers = {{ content-type = \"text/plain\" }}, body = \"hello\\n\" }}\n{}",
+        more.tables
+    );
     fs::write(app.join("eyot.toml"), text).expect("eyot.toml");
     app
 }
@@ -154,9 +179,10 @@ fn private(path: &Path, bytes: &[u8]) {
     file.and_then(|mut file| file.write_all(bytes)).expect("a file of ours");
 }
 
-/// The command, in the profile of this benchmark.
+/// The command, in the profile of this benchmark; or the one that `EYOT` names, such as one of another profile.
 fn eyot() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eyot"));
+    let named = std::env::var_os("EYOT").filter(|path| !path.is_empty());
+    let mut command = Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_eyot").into()));
     for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC", "EYOT_ORIGIN", "EYOT_CA", "EYOT_KEY"] {
         command.env_remove(name);
     }
@@ -193,15 +219,6 @@ impl Service {
         let words = || fs::read_to_string(at("errors")).unwrap_or_default();
         assert!(ready(&told), "{verb} is not ready after {READY_WAIT:?}: {}", words());
         service
-    }
-
-    /// The CPU time of all its threads, those that ended too, in microseconds: `utime` and `stime` of proc_pid_stat(5).
-    fn cpu_us(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a child of ours");
-        // The name of the process stands in parentheses and may hold anything; `utime` is the twelfth field after it.
-        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
-        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a count"));
-        ticks.sum::<f64>() / TICKS_PER_SECOND * 1e6
     }
 }
 
