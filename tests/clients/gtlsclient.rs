@@ -14,6 +14,9 @@ use crate::harness::world::Node;
 /// What is sent and comes back, in bytes: many round trips.
 const BYTES: usize = 4 << 20;
 
+/// Groups of which a client's first hello has a key for those alone that no server need know.
+const OTHER_GROUPS: &str = "--groups=-GROUP-ALL:+GROUP-SECP521R1:+GROUP-SECP256R1:+GROUP-X25519";
+
 /// TLS: the types of messages in a server's flight (RFC 8446, section 4).
 const WHOLE: [u8; 4] = [8, 11, 15, 20];
 const RESUMED: [u8; 2] = [8, 20];
@@ -100,14 +103,14 @@ fn folder(house: &House, name: &str) -> PathBuf {
 }
 
 #[test]
-fn requests_finish_when_the_client_moves_is_moved_loses_packets_takes_new_keys_or_begins_with_another_version() {
+fn requests_finish_when_the_client_moves_is_moved_loses_packets_takes_new_keys_or_begins_otherwise() {
     let house = House::new();
     let node = house.node("a", "", "");
     let (body, folder) = (peers::body(BYTES), folder(&house, "ngtcp2"));
     let (sent, download) = (folder.join("sent"), format!("--download={}", folder.display()));
     fs::write(&sent, &body).expect("a body");
     let data = format!("--data={}", sent.display());
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 14] = [
         (&[], &["Negotiated ALPN is h3"]),
         (&["--change-local-addr=1ms"], &["rx", "PATH_RESPONSE"]),
         (&["--change-local-addr=1ms", "--nat-rebinding"], &["rx", "PATH_CHALLENGE"]),
@@ -117,6 +120,12 @@ fn requests_finish_when_the_client_moves_is_moved_loses_packets_takes_new_keys_o
         (&["--tx-loss=0.05", "--rx-loss=0.05"], &["Simulated"]),
         (&["--version=0x1a2a3a4a", "--preferred-versions=v1"], &["VN v=0x00000001"]),
         (&["--version=v2draft", "--preferred-versions=v2draft,v1"], &["VN v=0x00000001"]),
+        (&["--ciphers=NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+CHACHA20-POLY1305"], &["is CHACHA20-POLY1305"]),
+        (&["--ciphers=NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-256-GCM"], &["is AES-256-GCM"]),
+        // The node has no share of the first groups, and asks for another hello.
+        (&[OTHER_GROUPS], &["frm tx", "Initial CRYPTO(0x06) offset=4"]),
+        (&["--scid="], &["frm rx", "HANDSHAKE_DONE"]),
+        (&["--max-data=32K", "--max-stream-data-bidi-local=8K"], &["frm tx", "MAX_STREAM_DATA"]),
     ];
     for (count, (options, sign)) in cases.into_iter().enumerate() {
         let all = [options, &["--no-quic-dump", "--no-http-dump", "-mPOST", &data, &download]].concat();
@@ -126,6 +135,16 @@ fn requests_finish_when_the_client_moves_is_moved_loses_packets_takes_new_keys_o
         let told = told_all(&node, "/up/echo", count + 1);
         assert_eq!(told[count], ("h3".to_owned(), 200, None), "{options:?}");
     }
+}
+
+#[test]
+fn three_hundred_requests_are_answered_on_one_connection_a_hundred_at_once() {
+    let house = House::new();
+    let node = house.node("a", "", "");
+    let run = answered(&node, &["-n300"], "/early", 200);
+    assert_eq!(run.text.matches("[:status: 200]").count(), 300, "{}", run.text);
+    assert!(run.tells(&["frm rx", "MAX_STREAMS"]), "{}", run.text);
+    assert_eq!(told_all(&node, "/early", 300), vec![("h3".to_owned(), 200, None); 300]);
 }
 
 #[test]
