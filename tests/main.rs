@@ -15,6 +15,7 @@ mod kill;
 mod protocols;
 mod publish;
 mod service;
+mod suites;
 mod tidy;
 mod trust;
 mod units;
