@@ -10,7 +10,7 @@ use std::time::Duration;
 use eyot_fetch::{Fetch, Options, Resolver};
 use eyot_front::{Certificates, ClientAuth, Counts, Ending, Files, Guards, Resumption, Tickets, TlsSettings};
 use eyot_guest::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::access;
@@ -48,6 +48,9 @@ pub enum Error {
     /// Its admin.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The process that took over.
+    #[error("the process that took over has failed while this one drained, which ends so that both are replaced")]
+    Fell,
     /// The way out.
     #[error("the way out cannot be opened")]
     Fetch(#[from] eyot_fetch::Error),
@@ -204,6 +207,8 @@ async fn live(
     let (ends, runtime) = (Arc::<OnceLock<Instant>>::default(), node.runtime.clone());
     let until = Arc::clone(&ends);
     let (leave, left) = oneshot::channel();
+    let fell = Arc::<Notify>::default();
+    let hears = Arc::clone(&fell);
     // Polled when the listeners are there.
     let ending = async move {
         let serving = async {
@@ -216,7 +221,7 @@ async fn live(
             let orders = acme.start().inspect_err(|error| tracing::error!(%error, "no certificate will be ordered"));
             let (successor, line) = giver.handed_over().await;
             drop(orders);
-            giver.leave(successor, line).await
+            giver.leave(successor, line, hears).await
         };
         let (ending, leaves) = tokio::select! {
             () = shutdown => (Ending::Stop, (None, giver.stop())),
@@ -228,11 +233,19 @@ async fn live(
         drains.ready.drain(true);
         ending
     };
-    let served = eyot_front::run(sockets.front, certificates, settings, node, ending).await;
-    // What functions still do after their answers they may do, too; what is left of that then ends with the runtime.
-    if let Some(ends) = ends.get() {
-        let _ = tokio::time::timeout_at(*ends, runtime.idle()).await;
-    }
+    let serving = async {
+        let served = eyot_front::run(sockets.front, certificates, settings, node, ending).await;
+        // What functions still do after their answers they may do, too; what is left of that then ends with the runtime.
+        if let Some(ends) = ends.get() {
+            let _ = tokio::time::timeout_at(*ends, runtime.idle()).await;
+        }
+        served
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        // As long as this process is there, the service manager does not see that nobody serves.
+        () = fell.notified() => return Err(Error::Fell),
+    };
     // Activations go on to the last request; only then may the ledger be left.
     drop(pull);
     let (_line, successor): Left = left.await.unwrap_or_default();

@@ -11,6 +11,7 @@ use eyot_front::steer::{Other, Steering};
 use eyot_front::{Lineage, Tickets};
 use sd_notify::NotifyState;
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::successor::Successor;
@@ -58,10 +59,10 @@ impl Giver {
         }
     }
 
-    /// Leaves everything to the other process: there is no way back.
-    pub(crate) async fn leave(&self, successor: Successor, mut line: Line) -> Line {
+    /// Leaves everything to the other process: there is no way back. `fell` is told if that fails while this one drains.
+    pub(crate) async fn leave(&self, successor: Successor, mut line: Line, fell: Arc<Notify>) -> Line {
         let pid = successor.pid().unwrap_or(0);
-        successor.let_go();
+        successor.let_go(fell);
         self.upgrades.now(Step::Done);
         self.upgrades.close_doors();
         tracing::info!(pid, "another process has taken over; this one drains");

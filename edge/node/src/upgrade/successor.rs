@@ -1,13 +1,17 @@
 //! The process that is to take over, as a child of this one.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Blocking;
 use std::process::Stdio;
+use std::sync::Arc;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use super::take::VARIABLE;
 
@@ -50,9 +54,18 @@ impl Successor {
         self.0.as_ref().and_then(Child::id)
     }
 
-    /// It lives on without this process.
-    pub(super) fn let_go(mut self) {
-        drop(self.0.take());
+    /// It lives on without this process. Should it fail while this one still drains, `fell` is told.
+    pub(super) fn let_go(mut self, fell: Arc<Notify>) {
+        let Some(child) = self.0.take() else { return };
+        // It is nobody's to wait for but the service manager's, which inherits it from this process and sees how it ended.
+        let child = ManuallyDrop::new(child);
+        tokio::spawn(async move {
+            match failed(&child).await {
+                Ok(true) => fell.notify_one(),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "whether the new process lives is not known"),
+            }
+        });
     }
 
     /// Asks it to drain and end.
@@ -78,5 +91,19 @@ impl Successor {
         {
             tracing::error!(%error, "the new process cannot be waited for");
         }
+    }
+}
+
+/// Waits until a child has ended, and leaves it as it is; whether it ended badly.
+async fn failed(child: &Child) -> io::Result<bool> {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let mut children = signal(SignalKind::child())?;
+    loop {
+        let seen = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)?;
+        if let Some(status) = seen {
+            return Ok(status.exit_status() != Some(0));
+        }
+        children.recv().await.ok_or_else(|| io::Error::other("no signals arrive any more"))?;
     }
 }
