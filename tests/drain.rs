@@ -1,5 +1,7 @@
 //! The end of a node: what is in flight ends well, then the process does.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::harness::app::App;
 use crate::harness::client::{Ask, PROTOCOLS, ask};
 use crate::harness::process::until;
@@ -30,6 +32,45 @@ fn a_node_that_is_told_to_stop_finishes_what_is_in_flight_and_ends_with_0() {
         }
     });
     assert_eq!(node.process.wait(), 0, "{before}: {}", node.process.log());
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_answers_all_who_have_connected_and_refuses_the_others() {
+    let world = World::new();
+    world.grant("shop", &["shop.test"], &[]);
+    let app = App::new("shop", &["shop.test"])
+        .function("sleep", "sleep", "")
+        .route("shop.test", "/*", "function = \"sleep\"")
+        .written();
+    world.publish(&app);
+    let mut node = world.node("a");
+    node.wait_for_release(&world, "shop.test", "/?1", "shop/1");
+    let served = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let ask_now = |protocol, path| ask(Ask::get(&world, &node, protocol, "shop.test", path));
+        let (ask_now, served) = (&ask_now, &served);
+        // Each time on a connection of its own, until there is none.
+        let crowd = PROTOCOLS.into_iter().flat_map(|protocol| [protocol; 2]).map(|protocol| {
+            scope.spawn(move || loop {
+                match ask_now(protocol, "/?0") {
+                    Ok(answer) => assert_eq!(answer.status, 200, "{protocol:?}"),
+                    Err(refused) => return (protocol, refused),
+                }
+                served.fetch_add(1, Ordering::Relaxed);
+            })
+        });
+        let crowd: Vec<_> = crowd.collect();
+        // It keeps the node for longer than it listens.
+        let long = scope.spawn(move || ask_now(PROTOCOLS[0], "/?5000"));
+        until("many are served", || (served.load(Ordering::Relaxed) >= 60).then_some(()));
+        node.process.signal("TERM");
+        for client in crowd {
+            let (protocol, refused) = client.join().expect("no other answer");
+            assert!(refused.to_ascii_lowercase().contains("refused"), "{protocol:?} {refused}");
+        }
+        assert_eq!(long.join().expect("asked").map(|answer| answer.status), Ok(200));
+    });
+    assert_eq!(node.process.wait(), 0, "{}", node.process.log());
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eyot_plan::arrival::Protocol;
 use eyot_plan::fault::{Code, Fault};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::certificates::Entry;
@@ -67,7 +68,13 @@ impl Connection {
 
 /// How many exchanges a connection carries, and since when none.
 #[derive(Clone)]
-pub(crate) struct Activity(Arc<Mutex<Exchanges>>);
+pub(crate) struct Activity(Arc<Shared>);
+
+struct Shared {
+    exchanges: Mutex<Exchanges>,
+    /// Told when one begins.
+    begun: Notify,
+}
 
 struct Exchanges {
     begun: u64,
@@ -77,19 +84,42 @@ struct Exchanges {
 
 impl Activity {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Exchanges { begun: 0, ended: 0, changed: Instant::now() })))
+        let exchanges = Mutex::new(Exchanges { begun: 0, ended: 0, changed: Instant::now() });
+        Self(Arc::new(Shared { exchanges, begun: Notify::new() }))
+    }
+
+    fn exchanges(&self) -> MutexGuard<'_, Exchanges> {
+        self.0.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins an exchange; it ends when what is given back is dropped.
     pub(crate) fn begin(&self) -> InFlight {
-        let mut exchanges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut exchanges = self.exchanges();
         exchanges.begun += 1;
-        InFlight { activity: self.clone(), number: exchanges.begun }
+        let number = exchanges.begun;
+        drop(exchanges);
+        self.0.begun.notify_waiters();
+        InFlight { activity: self.clone(), number }
     }
 
     /// How many exchanges have ended.
     pub(crate) fn ended(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).ended
+        self.exchanges().ended
+    }
+
+    /// Resolves when there is an exchange.
+    pub(crate) async fn busy(&self) {
+        loop {
+            let begun = self.0.begun.notified();
+            let is_busy = {
+                let exchanges = self.exchanges();
+                exchanges.begun != exchanges.ended
+            };
+            if is_busy {
+                return;
+            }
+            begun.await;
+        }
     }
 
     /// Resolves when no exchange has been for this long.
@@ -97,7 +127,7 @@ impl Activity {
         loop {
             let now = Instant::now();
             let from = {
-                let exchanges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let exchanges = self.exchanges();
                 if exchanges.begun == exchanges.ended { exchanges.changed } else { now }
             };
             if from + limit <= now {
@@ -123,7 +153,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut exchanges = self.activity.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut exchanges = self.activity.exchanges();
         exchanges.ended += 1;
         exchanges.changed = Instant::now();
     }
@@ -139,8 +169,11 @@ mod tests {
         let exchange = activity.begin();
         let waits = tokio::time::timeout(limit * 5, activity.idle(limit)).await;
         assert!(waits.is_err(), "an exchange is open");
+        activity.busy().await;
         let ended = Instant::now();
         drop(exchange);
+        let begins = tokio::time::timeout(limit / 2, activity.busy()).await;
+        assert!(begins.is_err(), "none is open");
         activity.idle(limit).await;
         assert!(ended.elapsed() >= limit);
     }

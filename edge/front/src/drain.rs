@@ -1,6 +1,15 @@
 //! The end of listening: first it drains, then what is left is cut. One sender, seen by every connection.
 
+use core::time::Duration;
+
 use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::connection::Activity;
+
+/// How long it is waited for what a client has sent before it could know of the end: connections that it has begun, and
+/// requests on connections that carry none. Few round-trips are longer.
+pub(crate) const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// Why listening ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +33,8 @@ pub(crate) enum Phase {
     Serving,
     /// Another process takes new connections; requests in flight end.
     Leaving,
+    /// Nobody takes new connections any more but those that have begun; requests in flight end.
+    Stopping,
     /// No new connection; requests in flight end.
     Draining,
     /// What is left is cut.
@@ -44,6 +55,23 @@ impl Drain {
     /// Resolves when draining has begun (also when it has long begun), whoever listens then.
     pub(crate) async fn draining(&mut self) {
         self.reached(Phase::Leaving).await;
+    }
+
+    /// Resolves when draining has begun and no request is on its way on this connection: one is there, or it has been waited
+    /// for. Not before is a client told that there is no place for another (RFC 9112, section 9.6).
+    pub(crate) async fn leaving(&mut self, activity: &Activity) {
+        self.draining().await;
+        let _ = timeout(ON_ITS_WAY, activity.busy()).await;
+    }
+
+    /// Whether draining has begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.0.borrow() >= Phase::Leaving
+    }
+
+    /// Whether nobody takes over, so that what waits at a listener is this process's to take.
+    pub(crate) fn is_stopping(&self) -> bool {
+        matches!(*self.0.borrow(), Phase::Stopping | Phase::Draining)
     }
 
     /// Resolves when no connection may begin any more, wherever it goes.

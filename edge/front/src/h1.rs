@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eyot_plan::arrival::Answer;
 use eyot_plan::request::FIELDS_MAX;
-use http::header::SEC_WEBSOCKET_KEY;
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY};
 use http::{Request, Response, Version};
 use http_body_util::BodyExt as _;
 use http_body_util::channel::Channel;
@@ -44,6 +44,7 @@ struct Shared<A> {
     refusals: Refusals,
     said: Said,
     slot: Slot,
+    drain: Drain,
 }
 
 impl<A: Answer> Shared<A> {
@@ -79,9 +80,20 @@ impl<A: Answer> Shared<A> {
             self.said.push(&head);
         }
         match tunnel {
-            None => response,
+            None => self.last(response),
             Some((up, key)) => self.slot.answer(response, key.as_ref(), up),
         }
+    }
+}
+
+impl<A> Shared<A> {
+    /// Says that no response follows, where that is so: the library learns of it too late to say it with a response that
+    /// is there at once.
+    fn last(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+        if self.drain.is_draining() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }
 
@@ -98,11 +110,12 @@ where
         refusals: Refusals::default(),
         said: Said::default(),
         slot: Slot::default(),
+        drain: drain.clone(),
         connection,
     });
     let gate = Gate::new(io, settings, shared.clone());
     let head_bytes_max = settings.header_bytes_max;
-    let slot = shared.clone();
+    let (slot, activity) = (shared.clone(), shared.connection.activity.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = shared.clone();
         let in_flight = shared.connection.activity.begin();
@@ -122,7 +135,7 @@ where
             biased;
             ended = poll_fn(|cx| http.poll_without_shutdown(cx)) => break ended,
             () = drain.cut() => return,
-            () = closing.draining(), if !is_closing => {
+            () = closing.leaving(&activity), if !is_closing => {
                 is_closing = true;
                 Pin::new(&mut http).graceful_shutdown();
             }
@@ -145,3 +158,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

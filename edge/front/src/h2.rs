@@ -118,7 +118,7 @@ where
                 Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection broke off"),
                 None => return,
             },
-            () = closing.draining(), if !is_closing => {
+            () = closing.leaving(activity), if !is_closing => {
                 is_closing = true;
                 http.graceful_shutdown();
             }

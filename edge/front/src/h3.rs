@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use eyot_h3::server;
 use eyot_plan::arrival::{Answer, Interim, Protocol};
+use futures_util::FutureExt as _;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Endpoint, EndpointConfig, Incoming, Runtime as _, TokioRuntime, VarInt, ZeroRttAccepted};
 use rustls_pki_types::CertificateDer;
@@ -51,7 +52,7 @@ pub(crate) fn endpoint(tls: &Tls, keys: &Keys, turn: &Arc<Turn>, slot: Slot) -> 
     Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(Error::Socket)
 }
 
-/// Takes connections until what is left is cut; those that come while nobody listens any more are refused.
+/// Takes connections until what is left is cut; those that begin when nobody listens any more are refused.
 pub(crate) async fn listen<A: Answer>(house: Arc<House<A>>, endpoint: Endpoint) {
     let (mut drain, mut cut) = (house.drain.clone(), house.drain.clone());
     let mut is_refusing = false;
@@ -60,7 +61,12 @@ pub(crate) async fn listen<A: Answer>(house: Arc<House<A>>, endpoint: Endpoint) 
         tokio::select! {
             biased;
             () = cut.cut() => return,
-            () = drain.refusing(), if !is_refusing => is_refusing = true,
+            () = drain.refusing(), if !is_refusing => {
+                is_refusing = true;
+                while let Some(incoming) = endpoint.accept().now_or_never().flatten() {
+                    take(&house, incoming, local);
+                }
+            }
             incoming = endpoint.accept() => match incoming {
                 None => return,
                 Some(incoming) if is_refusing => incoming.refuse(),
@@ -188,7 +194,7 @@ async fn streams<A: Answer>(
     loop {
         tokio::select! {
             biased;
-            () = drain.draining(), if !is_closing => {
+            () = drain.leaving(&activity), if !is_closing => {
                 is_closing = true;
                 http.drain();
             }

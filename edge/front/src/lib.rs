@@ -14,6 +14,7 @@ mod h1;
 mod h2;
 mod h3;
 mod interim;
+mod last;
 mod listen;
 mod permits;
 mod proxy;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use eyot_plan::arrival::{Answer, Protocol};
 use rustls::server::{Acceptor, ClientHello};
 use rustls_pki_types::CertificateDer;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -25,7 +26,7 @@ use crate::proxy;
 use crate::tls::named::UNRECOGNIZED_NAME;
 use crate::tls::{Made, Tls};
 use crate::turn::Turn;
-use crate::{h1, h2};
+use crate::{h1, h2, last};
 
 /// After a failed `accept` (no file descriptors, no memory) the next one waits so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -47,13 +48,42 @@ pub(crate) enum Kind {
     Tls,
 }
 
-/// Takes connections until draining begins.
-pub(crate) async fn tcp<A: Answer>(house: Arc<House<A>>, listener: TcpListener, kind: Kind) {
+/// A listener.
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) kind: Kind,
+    /// Whether no other process has the socket.
+    pub(crate) is_ours: bool,
+}
+
+/// Takes connections until draining begins; where nobody takes over, also those that have begun by then.
+pub(crate) async fn tcp<A: Answer>(house: Arc<House<A>>, listener: Listener) {
+    let Listener { socket, kind, is_ours } = listener;
     let mut drain = house.drain.clone();
     tokio::select! {
         biased;
         () = drain.draining() => {}
-        () = accept(&house, &listener, kind) => {}
+        () = accept(&house, &socket, kind) => return,
+    }
+    if !drain.is_stopping() {
+        return;
+    }
+    if is_ours && let Err(error) = last::begins(&socket) {
+        tracing::debug!(%error, "a connection that begins at the very end may be reset");
+    }
+    tokio::select! {
+        biased;
+        () = drain.refusing() => {}
+        () = accept(&house, &socket, kind) => return,
+    }
+    // The kernel answers the others: it refuses them, and resets none.
+    let Ok(socket) = socket.into_std() else { return };
+    while let (Ok((stream, client)), Some(place)) = (socket.accept(), house.permits.now()) {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            take(&house, Accepted { stream, client, place }, kind);
+        }
     }
 }
 
@@ -69,11 +99,7 @@ async fn accept<A: Answer>(house: &Arc<House<A>>, listener: &TcpListener, kind: 
         // When all places are taken, one connection waits here and the rest in the backlog. The place is not taken
         // before: an idle listener would keep it from the others.
         let Ok(place) = house.permits.wait().await else { return };
-        let accepted = Accepted { stream, client, place };
-        match house.exchanges.settings.proxy_peers.iter().any(|net| net.contains(&client.ip().to_canonical())) {
-            true => drop(tokio::spawn(behind_a_balancer(house.clone(), accepted, kind))),
-            false => begin(house, accepted, kind),
-        }
+        take(house, Accepted { stream, client, place }, kind);
     }
 }
 
@@ -82,6 +108,14 @@ struct Accepted {
     stream: TcpStream,
     client: SocketAddr,
     place: OwnedSemaphorePermit,
+}
+
+fn take<A: Answer>(house: &Arc<House<A>>, accepted: Accepted, kind: Kind) {
+    let client = accepted.client.ip().to_canonical();
+    match house.exchanges.settings.proxy_peers.iter().any(|net| net.contains(&client)) {
+        true => drop(tokio::spawn(behind_a_balancer(house.clone(), accepted, kind))),
+        false => begin(house, accepted, kind),
+    }
 }
 
 /// Serves a connection, if there is room at its client's address: one more is closed before anything is read.
@@ -124,6 +158,10 @@ async fn serve<A: Answer>(house: Arc<House<A>>, stream: TcpStream, client: Socke
     let _permit = permit;
     // Without it small responses wait for acknowledgements; a socket that refuses is already dead.
     let _ = stream.set_nodelay(true);
+    // What the kernel still holds for a client that takes nothing goes after the connection that we ended: it would be
+    // held as long as that client says that it is there.
+    let patience = house.exchanges.settings.send_idle * 2;
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(patience));
     match kind {
         Kind::Plain => {
             let _open = house.exchanges.settings.counts.open(Protocol::H1);

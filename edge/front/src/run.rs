@@ -7,14 +7,15 @@ use std::sync::Arc;
 use eyot_plan::arrival::Answer;
 use http::header::HeaderValue;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use crate::certificates::Certificates;
-use crate::drain::{Ending, Phase, drain};
+use crate::drain::{Ending, ON_ITS_WAY, Phase, drain};
 use crate::error::Error;
 use crate::exchange::Exchanges;
 use crate::h3;
-use crate::listen::{self, House, Kind};
+use crate::listen::{self, House, Kind, Listener};
 use crate::permits::Permits;
 use crate::settings::Settings;
 use crate::sockets::{Lineage, Sockets};
@@ -66,13 +67,18 @@ pub async fn run<A: Answer>(
         drain,
         turn: lineage.turn.clone(),
     });
-    let (steering, endpoints) = start(&house, sockets, &lineage)?;
+    let Started { steering, endpoints, mut listening } = start(&house, sockets, &lineage)?;
     let ending = shutdown.await.into();
     let ended = async {
         match ending {
             Ending::HandedOver => phase.send_replace(Phase::Leaving),
-            Ending::Stop => phase.send_replace(Phase::Draining),
+            Ending::Stop => {
+                phase.send_replace(Phase::Stopping);
+                sleep(ON_ITS_WAY).await;
+                phase.send_replace(Phase::Draining)
+            }
         };
+        while listening.join_next().await.is_some() {}
         permits.none_left().await;
     };
     if timeout(until, ended).await.is_err() {
@@ -93,31 +99,36 @@ fn first() -> std::io::Result<Lineage> {
     Ok(Lineage { generation, keys, is_handed_over: false, turn, relay: Relay::default() })
 }
 
-/// Makes every socket a task that ends with the phase. What steers has to be kept as long as the endpoints.
-fn start<A: Answer>(
-    house: &Arc<House<A>>,
-    sockets: Sockets,
-    lineage: &Lineage,
-) -> Result<(Steering, Vec<quinn::Endpoint>), Error> {
-    let listeners = sockets.tls.into_iter().map(|socket| (socket, Kind::Tls));
-    let listeners = listeners.chain(sockets.plain.into_iter().map(|socket| (socket, Kind::Plain)));
-    let mut tasks = Vec::new();
-    for (socket, kind) in listeners {
+/// What listens.
+struct Started {
+    /// To be kept as long as the endpoints.
+    steering: Steering,
+    endpoints: Vec<quinn::Endpoint>,
+    /// The tasks of the TCP listeners; they end with the phase.
+    listening: JoinSet<()>,
+}
+
+/// Makes every socket a task that ends with the phase.
+fn start<A: Answer>(house: &Arc<House<A>>, sockets: Sockets, lineage: &Lineage) -> Result<Started, Error> {
+    let tcp = sockets.tls.into_iter().map(|socket| (socket, Kind::Tls));
+    let tcp = tcp.chain(sockets.plain.into_iter().map(|socket| (socket, Kind::Plain)));
+    let mut listeners = Vec::new();
+    for (socket, kind) in tcp {
         socket.set_nonblocking(true).map_err(Error::Socket)?;
-        tasks.push((TcpListener::from_std(socket).map_err(Error::Socket)?, kind));
+        let socket = TcpListener::from_std(socket).map_err(Error::Socket)?;
+        let is_ours = socket.local_addr().is_ok_and(|address| sockets.bound.contains(&address));
+        listeners.push(Listener { socket, kind, is_ours });
     }
     let steering = Steering::new(sockets.udp, lineage.relay.clone()).map_err(Error::Socket)?;
     let counts = &house.exchanges.settings.counts;
     let slots = steering.take(lineage.generation, lineage.is_handed_over, counts).map_err(Error::Socket)?;
     let endpoints = slots.into_iter().map(|slot| h3::endpoint(&house.tls, &lineage.keys, &lineage.turn, slot));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-    for (listener, kind) in tasks {
-        tokio::spawn(listen::tcp(house.clone(), listener, kind));
-    }
+    let listening = listeners.into_iter().map(|listener| listen::tcp(house.clone(), listener)).collect();
     for endpoint in &endpoints {
         tokio::spawn(h3::listen(house.clone(), endpoint.clone()));
     }
-    Ok((steering, endpoints))
+    Ok(Started { steering, endpoints, listening })
 }
 
 /// The first port that is for all hosts.

@@ -26,6 +26,8 @@ pub struct Sockets {
     pub tls: Vec<TcpListener>,
     /// HTTP/1.1 in the clear.
     pub plain: Vec<TcpListener>,
+    /// Where TCP is listened for by sockets that no other process has: they were bound here.
+    pub bound: Vec<SocketAddr>,
     /// Whose they are among the generations of this node; none: the only one that there will be.
     pub lineage: Option<Lineage>,
 }
@@ -73,6 +75,7 @@ impl Sockets {
         for address in &addresses.http {
             sockets.plain.push(tcp(*address)?);
         }
+        sockets.bound = sockets.tls_addresses().into_iter().chain(sockets.plain_addresses()).collect();
         Ok(sockets)
     }
 
@@ -86,6 +89,8 @@ impl Sockets {
             udp: self.udp.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
             tls: tcp(&self.tls)?,
             plain: tcp(&self.plain)?,
+            // Whoever has the second ones is another.
+            bound: Vec::new(),
             lineage: self.lineage.clone(),
         })
     }

@@ -100,6 +100,7 @@ impl Sockets {
         front.udp.extend(bound.udp);
         front.tls.extend(bound.tls);
         front.plain.extend(bound.plain);
+        front.bound = bound.bound;
         Ok(Self { front, admin: inherited.admin.with(listen)?, ..Self::default() })
     }
 }

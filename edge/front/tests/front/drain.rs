@@ -122,3 +122,123 @@ async fn who_has_passed_its_turn_serves_what_comes_over_quic_and_accepts_over_tc
     }
     front.ended().await;
 }
+
+/// Clients that begin in the very moment of the end.
+const CROWD: usize = 20;
+
+#[tokio::test]
+async fn who_had_begun_to_connect_before_the_end_is_answered() {
+    let mut front = Front::answering(|_| async { text("served") });
+    // Nothing is accepted meanwhile: this thread runs the listener, too.
+    let waits: Vec<_> = (0..2 * CROWD).map(|_| connect_now(front.tls)).collect();
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(front.trust(&["h3"])).expect("TLS 1.3");
+    let config = quinn::ClientConfig::new(Arc::new(tls));
+    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
+    let connecting = || endpoint.connect_with(config.clone(), front.tls, "a.net").expect("a name");
+    let begun: Vec<_> = (0..CROWD).map(|_| connecting()).collect();
+    front.stop();
+    for (at, stream) in waits.into_iter().enumerate() {
+        let protocol = if at % 2 == 0 { Protocol::H1 } else { Protocol::H2 };
+        let mut client = front.client_on(protocol, stream).await.expect("it was connected");
+        let response = client.get("https://a.net/").await.expect("a response");
+        let is_last = response.headers().get("connection").is_some_and(|value| value == "close");
+        assert_eq!(is_last, protocol == Protocol::H1);
+        assert_eq!(read(response).await.expect("a body"), "served", "{at}");
+    }
+    for connecting in begun {
+        connecting.await.expect("it had begun");
+    }
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn who_begins_to_connect_after_the_end_is_refused() {
+    let (sender, mut asked) = mpsc::unbounded_channel();
+    let release = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&release);
+    let mut front = Front::answering(move |_| {
+        let (sender, held) = (sender.clone(), Arc::clone(&held));
+        async move {
+            let _ = sender.send(());
+            let _ = held.acquire().await;
+            text("whole")
+        }
+    });
+    let mut client = front.client(Protocol::H3).await;
+    let asking = tokio::spawn(async move { read(client.get("https://a.net/").await.expect("a response")).await });
+    asked.recv().await.expect("it is asked");
+    front.stop();
+    // The system asks again for a connection that is not heard, until nobody listens.
+    let refused = loop {
+        match tcp(front.tls).await {
+            Ok(_) => tokio::task::yield_now().await,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(front.trust(&["h3"])).expect("TLS 1.3");
+    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
+    let late = endpoint.connect_with(quinn::ClientConfig::new(Arc::new(tls)), front.tls, "a.net").expect("a name");
+    match late.await.expect_err("it is refused") {
+        quinn::ConnectionError::ConnectionClosed(close) => {
+            assert_eq!(close.error_code, quinn::TransportErrorCode::CONNECTION_REFUSED);
+        }
+        other => panic!("{other}"),
+    }
+    release.add_permits(1);
+    assert_eq!(asking.await.expect("no panic").expect("a body"), "whole");
+    front.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_on_its_way_to_a_connection_that_is_idle_at_the_end_is_answered() {
+    for protocol in ALL {
+        let mut front = Front::answering(|_| async { text("served") });
+        let mut client = front.client(protocol).await;
+        let mut silent = front.client(protocol).await;
+        for client in [&mut client, &mut silent] {
+            let first = client.get("https://a.net/").await.expect("a response");
+            assert_eq!(read(first).await.expect("a body"), "served");
+        }
+        front.stop();
+        tokio::time::sleep(Duration::from_millis(400)).await; // of the paused clock
+        let last = client.get("https://a.net/").await.expect("a response");
+        let is_last = last.headers().get("connection").is_some_and(|value| value == "close");
+        assert_eq!(is_last, protocol == Protocol::H1, "{protocol:?}");
+        assert_eq!(read(last).await.expect("a body"), "served");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(silent.get("https://a.net/").await.is_err(), "{protocol:?}");
+        drop((client, silent));
+        front.ended().await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_is_closed_at_the_end_is_read_to_its_own_end() {
+    let mut front = Front::answering(|_| async { text("served") });
+    let mut stream = tcp(front.plain).await.expect("a listener");
+    let ask = b"GET / HTTP/1.1\r\nhost: a.net\r\n\r\n";
+    stream.write_all(ask).await.expect("it is read");
+    let mut said = vec![0; 12];
+    stream.read_exact(&mut said).await.expect("an answer");
+    assert_eq!(said, b"HTTP/1.1 308");
+    front.stop();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.expect("an end");
+    // It crossed with the end: no reset takes from the client what it was told, nor comes later.
+    for _ in 0..3 {
+        stream.write_all(ask).await.expect("it is taken");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stream.read(&mut said).await.expect("no reset"), 0);
+    drop(stream);
+    front.ended().await;
+}
+
+/// Connects while nothing else runs.
+#[allow(clippy::disallowed_methods, reason = "a client of the tests, not a way out")]
+fn connect_now(address: std::net::SocketAddr) -> tokio::net::TcpStream {
+    let stream = std::net::TcpStream::connect(address).expect("a listener");
+    stream.set_nonblocking(true).expect("a socket");
+    tokio::net::TcpStream::from_std(stream).expect("a socket")
+}

@@ -128,6 +128,13 @@ impl Front {
         TlsConnector::from(Arc::new(config)).connect(name, tcp(self.tls).await?).await
     }
 
+    /// A client that speaks `protocol`, which has TCP, to `a.net` on a connection that is there.
+    pub(crate) async fn client_on(&self, protocol: Protocol, stream: TcpStream) -> Result<Client, BoxError> {
+        let config = self.trust(&[if protocol == Protocol::H2 { "h2" } else { "http/1.1" }]);
+        let name = ServerName::try_from("a.net").expect("a name");
+        Client::on(protocol, TlsConnector::from(Arc::new(config)).connect(name, stream).await?).await
+    }
+
     /// A QUIC connection to `a.net`, for raw bytes on its streams.
     pub(crate) async fn quic(&self) -> quinn::Connection {
         let tls = quinn::crypto::rustls::QuicClientConfig::try_from(self.trust(&["h3"])).expect("TLS 1.3");
@@ -159,21 +166,7 @@ impl Front {
             Protocol::H3 => b"h3".to_vec(),
         }];
         match protocol {
-            Protocol::H1 => {
-                let stream = self.raw_with(config, name).await?;
-                let socket = Socket::from(stream.get_ref().0.as_fd().try_clone_to_owned()?);
-                let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-                tokio::spawn(connection);
-                Ok(Client::H1(sender, socket))
-            }
-            Protocol::H2 => {
-                let stream = self.raw_with(config, name).await?;
-                let socket = Socket::from(stream.get_ref().0.as_fd().try_clone_to_owned()?);
-                let http = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-                let (sender, connection) = http.await?;
-                tokio::spawn(connection);
-                Ok(Client::H2(sender, socket))
-            }
+            Protocol::H1 | Protocol::H2 => Client::on(protocol, self.raw_with(config, name).await?).await,
             Protocol::H3 => Ok(Client::H3(eyot_h3::client::connect(Arc::new(config), self.tls, name).await?)),
         }
     }
@@ -230,6 +223,20 @@ pub(crate) enum Client {
 }
 
 impl Client {
+    /// On a connection over TCP.
+    async fn on(protocol: Protocol, stream: TlsStream<TcpStream>) -> Result<Self, BoxError> {
+        let socket = Socket::from(stream.get_ref().0.as_fd().try_clone_to_owned()?);
+        if protocol == Protocol::H2 {
+            let http = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+            let (sender, connection) = http.await?;
+            tokio::spawn(connection);
+            return Ok(Self::H2(sender, socket));
+        }
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self::H1(sender, socket))
+    }
+
     /// Sends a request whose URI is absolute; over HTTP/1.1 as origin form with `Host`.
     pub(crate) async fn send(&mut self, mut request: Request<AnyBody>) -> Result<Response<AnyBody>, BoxError> {
         match self {
