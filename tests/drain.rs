@@ -46,8 +46,8 @@ fn a_node_that_is_told_to_stop_answers_all_who_have_connected_and_refuses_the_ot
     let mut node = world.node("a");
     node.wait_for_release(&world, "shop.test", "/?1", "shop/1");
     let served = AtomicUsize::new(0);
+    let ask_now = |protocol, path| ask(Ask::get(&world, &node, protocol, "shop.test", path));
     std::thread::scope(|scope| {
-        let ask_now = |protocol, path| ask(Ask::get(&world, &node, protocol, "shop.test", path));
         let (ask_now, served) = (&ask_now, &served);
         // Each time on a connection of its own, until there is none.
         let crowd = PROTOCOLS.into_iter().flat_map(|protocol| [protocol; 2]).map(|protocol| {
