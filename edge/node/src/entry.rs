@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::activate::aborts::Marked;
 use crate::shares::Share;
-use crate::telemetry::Text;
+use crate::telemetry::{Place, Text};
 
 /// One app, ready to answer.
 pub struct Entry {
@@ -60,6 +60,14 @@ pub struct Target {
     pub label: Text,
     /// How.
     pub kind: Kind,
+    /// The metrics of its requests by this route.
+    pub place: Arc<Place>,
+}
+
+impl Target {
+    fn new(label: impl Into<Text>, kind: Kind) -> Self {
+        Self { label: label.into(), kind, place: Arc::default() }
+    }
 }
 
 /// The kinds of targets.
@@ -275,19 +283,17 @@ impl Targets<'_> {
         Ok(match target {
             release::Target::Function(name) => {
                 let function = self.functions.get(name).ok_or_else(|| missing(name))?;
-                Target { label: format!("function:{name}").into(), kind: Kind::Function(Arc::clone(function)) }
+                Target::new(format!("function:{name}"), Kind::Function(Arc::clone(function)))
             }
             release::Target::Redirect(redirect) => {
                 let status = parsed(StatusCode::from_u16(redirect.status), "the status of a redirect")?;
                 let redirect = Redirect { status, to: redirect.to.clone() };
-                Target { label: Text::const_str("redirect"), kind: Kind::Redirect(Arc::new(redirect)) }
+                Target::new("redirect", Kind::Redirect(Arc::new(redirect)))
             }
-            release::Target::Respond(fixed) => {
-                Target { label: Text::const_str("respond"), kind: Kind::Respond(Arc::new(respond(fixed)?)) }
-            }
+            release::Target::Respond(fixed) => Target::new("respond", Kind::Respond(Arc::new(respond(fixed)?))),
             release::Target::Upstream(name) => {
                 let upstream = self.upstreams.get(name).ok_or_else(|| missing(name))?;
-                Target { label: format!("upstream:{name}").into(), kind: Kind::Upstream(Arc::clone(upstream)) }
+                Target::new(format!("upstream:{name}"), Kind::Upstream(Arc::clone(upstream)))
             }
         })
     }

@@ -3,6 +3,7 @@
 //! It is written when the response's body has ended or the client has left, and every function that was called has ended:
 //! what one spends after its answer is in it, and no client waits for that.
 
+mod id;
 mod story;
 
 use std::ops::{Deref, DerefMut};

@@ -4,6 +4,7 @@
 //! closed sets of this file. Each node has its own recorder, so that several may run in one process.
 
 mod family;
+mod place;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use metrics::{Counter, Gauge, Histogram, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
 use family::Family;
+pub use place::{Place, RequestEnd};
 
 /// A label's value, cheap to clone.
 pub type Text = SharedString;
@@ -80,26 +82,6 @@ pub struct Telemetry {
     snapshot_at: RwLock<Instant>,
     /// What the listeners had counted of each fault when they were last asked.
     listeners: Mutex<HashMap<Code, u64>>,
-}
-
-/// What one request was, when it ended.
-pub struct RequestEnd {
-    /// Its app; empty when the host is unknown.
-    pub app: Text,
-    /// Its route's id; empty when there is none.
-    pub route: Text,
-    /// Its target: `function:cart`, `upstream:api`, `respond`, `redirect`, or nothing.
-    pub target: Text,
-    /// The protocol it came by.
-    pub protocol: Protocol,
-    /// The status that was sent; 499 when the client left before.
-    pub status: u16,
-    /// How long it took, to its last byte.
-    pub wall: Duration,
-    /// Bytes of its body.
-    pub in_bytes: u64,
-    /// Bytes of the response's body.
-    pub out_bytes: u64,
 }
 
 /// What one call of a function spent.
@@ -179,18 +161,6 @@ impl Telemetry {
         }
         self.panics.with(&self.recorder, []).absolute(0);
         self.ledger_state("none");
-    }
-
-    /// A request ended.
-    pub fn request(&self, end: RequestEnd) {
-        let recorder = &self.recorder;
-        let protocol = Text::const_str(end.protocol.label());
-        let values = [end.app.clone(), end.route.clone(), end.target.clone(), protocol, status(end.status)];
-        self.requests.with(recorder, values).increment(1);
-        let place = [end.app.clone(), end.route.clone(), end.target];
-        self.request_seconds.with(recorder, place).record(end.wall.as_secs_f64());
-        self.request_bytes.with(recorder, [end.app.clone(), end.route.clone()]).increment(end.in_bytes);
-        self.response_bytes.with(recorder, [end.app, end.route]).increment(end.out_bytes);
     }
 
     /// A request met a fault, whether or not its fallback answered.
@@ -320,14 +290,6 @@ impl Telemetry {
     }
 }
 
-/// The label of a status: itself, or `other` when it is none that a response may have.
-fn status(status: u16) -> Text {
-    match status {
-        200..=599 => status.to_string().into(),
-        _ => Text::const_str("other"),
-    }
-}
-
 const COUNTERS: &[(&str, &str)] = &[
     ("eyot_datagrams_relayed_total", "Datagrams of QUIC passed on, or dropped, where the kernel does not steer them."),
     ("eyot_faults_total", "Requests that met a fault, by its code and the side at fault."),
@@ -369,27 +331,37 @@ mod tests {
     #[test]
     fn a_request_is_counted_under_the_labels_of_its_route() {
         let telemetry = Telemetry::new();
+        let labels: [Text; 3] = ["shop", "shop.example.com/*", "function:cart"].map(Text::const_str);
         let end = |status| RequestEnd {
-            app: "shop".into(),
-            route: "shop.example.com/*".into(),
-            target: "function:cart".into(),
+            app: &labels[0],
+            route: &labels[1],
+            target: &labels[2],
             protocol: Protocol::H3,
             status,
             wall: Duration::from_millis(3),
             in_bytes: 0,
             out_bytes: 512,
         };
-        telemetry.request(end(200));
-        telemetry.request(end(200));
-        telemetry.request(end(999));
+        let place = Place::default();
+        for place in [&place, &place, &Place::default()] {
+            telemetry.request(&end(200), place);
+        }
+        // More than a place keeps.
+        for status in 400..420 {
+            telemetry.request(&end(status), &place);
+            telemetry.request(&end(status), &place);
+        }
+        telemetry.request(&end(999), &place);
         telemetry.fault(&"shop".into(), &"shop.example.com/*".into(), Code::FunctionTrapped);
         let text = telemetry.render();
         for line in [
-            r#"eyot_requests_total{app="shop",route="shop.example.com/*",target="function:cart",protocol="h3",status="200"} 2"#,
+            r#"eyot_requests_total{app="shop",route="shop.example.com/*",target="function:cart",protocol="h3",status="200"} 3"#,
             r#"eyot_requests_total{app="shop",route="shop.example.com/*",target="function:cart",protocol="h3",status="other"} 1"#,
-            r#"eyot_request_seconds_bucket{app="shop",route="shop.example.com/*",target="function:cart",le="0.005"} 3"#,
+            r#"eyot_requests_total{app="shop",route="shop.example.com/*",target="function:cart",protocol="h3",status="400"} 2"#,
+            r#"eyot_requests_total{app="shop",route="shop.example.com/*",target="function:cart",protocol="h3",status="419"} 2"#,
+            r#"eyot_request_seconds_bucket{app="shop",route="shop.example.com/*",target="function:cart",le="0.005"} 44"#,
             r#"eyot_faults_total{app="shop",route="shop.example.com/*",code="function_trapped",side="function"} 1"#,
-            r#"eyot_response_bytes_total{app="shop",route="shop.example.com/*"} 1536"#,
+            r#"eyot_response_bytes_total{app="shop",route="shop.example.com/*"} 22528"#,
             "# TYPE eyot_panics_total counter",
             r#"eyot_ledger_state{state="none"} 1"#,
         ] {

@@ -9,9 +9,10 @@ use eyot_plan::arrival::{Arrival, Protocol};
 use eyot_plan::fault::{Code, Fault, Side};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
+use super::id;
 use crate::access::{Line, Log};
 use crate::entry::{Entry, Function, Route, Target};
-use crate::telemetry::{CallEnd, RequestEnd, Telemetry, Text};
+use crate::telemetry::{CallEnd, Place, RequestEnd, Telemetry, Text};
 
 /// The status of a request whose client left before there was one.
 const CLIENT_LEFT: u16 = 499;
@@ -35,6 +36,8 @@ pub(crate) struct Story {
     pub(super) entry: Option<Arc<Entry>>,
     route: Text,
     target: Text,
+    /// The target's metrics by this route; none as long as nothing is found that answers.
+    place: Option<Arc<Place>>,
     status: u16,
     fault: Option<Code>,
     /// The functions that were called, with what they spent: the target, and the fallback when it was one too.
@@ -56,7 +59,7 @@ impl Story {
         Self {
             telemetry: Arc::clone(telemetry),
             access: Arc::clone(access),
-            id: uuid::Uuid::now_v7().to_string(),
+            id: id::next(arrival.at),
             at: arrival.at,
             began: Instant::now(),
             protocol: arrival.protocol,
@@ -67,6 +70,7 @@ impl Story {
             entry: None,
             route: Text::const_str(""),
             target: Text::const_str(""),
+            place: None,
             status: CLIENT_LEFT,
             fault: None,
             calls: Vec::new(),
@@ -97,6 +101,7 @@ impl Story {
     /// By this target; called again for a fallback.
     pub(crate) fn target(&mut self, target: &Target) {
         self.target = target.label.clone();
+        self.place = Some(Arc::clone(&target.place));
     }
 
     /// A function is called, which says in what is given back what it spends.
@@ -191,16 +196,20 @@ impl Story {
                 out_bytes: self.out_bytes,
             });
         }
-        self.telemetry.request(RequestEnd {
-            app: self.app.clone(),
-            route: self.route.clone(),
-            target: self.target.clone(),
+        let end = RequestEnd {
+            app: &self.app,
+            route: &self.route,
+            target: &self.target,
             protocol: self.protocol,
             status: self.status,
             wall: self.wall,
             in_bytes,
             out_bytes: self.out_bytes,
-        });
+        };
+        match &self.place {
+            Some(place) => self.telemetry.request(&end, place),
+            None => self.telemetry.request(&end, &Place::default()),
+        }
     }
 }
 
