@@ -1,6 +1,7 @@
 //! One request and its response, the same for all protocols: checked, made an arrival, answered, and the answer made fit
 //! to be sent. It never fails: a panic of the answer is a fault of this exchange alone.
 
+use core::cell::RefCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -245,10 +246,28 @@ fn date(headers: &mut HeaderMap) {
     if headers.contains_key(header::DATE) {
         return;
     }
-    let now = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now());
-    if let Some(value) = now.ok().and_then(|now| HeaderValue::try_from(now).ok()) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let value = DATE.with_borrow_mut(|(second, value)| {
+        if *second != now || value.is_none() {
+            (*second, *value) = (now, written(now));
+        }
+        value.clone()
+    });
+    if let Some(value) = value {
         headers.insert(header::DATE, value);
     }
+}
+
+thread_local! {
+    /// The last second that was written here, and as what: a busy listener writes one often.
+    static DATE: RefCell<(u64, Option<HeaderValue>)> = const { RefCell::new((0, None)) };
+}
+
+/// A second since 1970, as `Date` has it.
+fn written(second: u64) -> Option<HeaderValue> {
+    let at = jiff::Timestamp::from_second(i64::try_from(second).ok()?).ok()?;
+    let text = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()?;
+    HeaderValue::try_from(text).ok()
 }
 
 /// The response to a head of HTTP/3 that was too large to be kept.

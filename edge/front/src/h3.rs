@@ -1,6 +1,7 @@
 //! HTTP/3: taking QUIC connections, and their streams as exchanges. The protocol itself is `eyot_h3`.
 
 use core::net::{IpAddr, SocketAddr};
+use core::pin::pin;
 use std::sync::Arc;
 
 use eyot_h3::server;
@@ -240,7 +241,8 @@ async fn stream<A: Answer>(
     let in_flight = connection.activity.begin();
     let reach = reach(&request, &mut responder);
     let mut drain: Drain = house.drain.clone();
-    let exchange = async {
+    // Pinned here: it is large, and each hand that it went through would copy it.
+    let exchange = pin!(async {
         let response = tokio::select! {
             biased;
             () = responder.gone() => return,
@@ -249,11 +251,12 @@ async fn stream<A: Answer>(
         if let Err(error) = responder.send(response).await {
             tracing::debug!(%error, "an HTTP/3 response broke off");
         }
-    };
+    });
+    // In this order: most are over before anyone has to be asked to wake them.
     tokio::select! {
         biased;
-        () = drain.cut() => {}
         () = exchange => {}
+        () = drain.cut() => {}
     }
 }
 

@@ -1,7 +1,7 @@
 //! Clients that take nothing: what is ready for them must not wait for ever. On the socket, [`Sending`] bounds a write;
 //! for one stream of HTTP/2, [`watched`] bounds how long a piece of its body may wait for room. HTTP/3 bounds its own.
 
-use core::future::Future;
+use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -103,6 +103,10 @@ pub(crate) fn taken(bytes: usize, rate_bytes: u32) {
 pub(crate) async fn watched<F: Future>(limit: Duration, exchange: F) -> Option<F::Output> {
     let since = Since::default();
     let mut exchange = pin!(SINCE.scope(since.clone(), exchange));
+    // Most exchanges never wait: they need no timer.
+    if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx))).await {
+        return Some(output);
+    }
     let mut timer = pin!(sleep(limit));
     loop {
         tokio::select! {

@@ -129,11 +129,12 @@ async fn ask(
     if !opens(target, asked) {
         return Err(Fault::new(Code::BadRequest).because("a WebSocket is opened at upstreams only"));
     }
+    // What waits long is large: it has its own place, so that those who need none of it do not carry it.
     let mut response = match &target.kind {
-        Kind::Function(function) => call::call(node, entry, function, request, asked, record).await?,
+        Kind::Function(function) => Box::pin(call::call(node, entry, function, request, asked, record)).await?,
         Kind::Redirect(redirect) => fixed::redirect(redirect, &asked.uri)?,
         Kind::Respond(respond) => fixed::respond(respond),
-        Kind::Upstream(upstream) => proxy::proxy(node, entry, upstream, request, asked).await?,
+        Kind::Upstream(upstream) => Box::pin(proxy::proxy(node, entry, upstream, request, asked)).await?,
     };
     forward::response_back(response.headers_mut());
     Ok(response)

@@ -43,15 +43,17 @@ impl<A: Answer> Stream<A> {
         let in_flight = self.connection.activity.begin();
         tokio::spawn(async move {
             let send_idle = self.exchanges.settings.send_idle;
-            let exchange = async {
+            // Pinned here: it is large, and each hand that it went through would copy it.
+            let exchange = pin!(async {
                 if let Ok(response) = self.answer(request, in_flight).await {
                     let _ = self.send(response).await;
                 }
-            };
+            });
+            // In this order: most are over before anyone has to be asked to wake them.
             tokio::select! {
                 biased;
-                () = drain.cut() => {}
                 _ = stall::watched(send_idle, exchange) => {}
+                () = drain.cut() => {}
             }
         });
     }
