@@ -19,6 +19,21 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Fields for one connection only (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    http::header::PROXY_AUTHENTICATE,
+    http::header::PROXY_AUTHORIZATION,
+];
+
+/// What only the node may say.
+const NODE_ONLY: [HeaderName; 4] = [http::header::ALT_SVC, PROXY_STATUS, CACHE_STATUS, REQUEST_ID];
+
 /// What [`request_out`] must know.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
@@ -114,11 +129,20 @@ pub fn request_out(headers: &mut HeaderMap, facts: &Facts<'_>) {
 /// Makes a response's fields ready for the client: without hop-by-hop fields, `Eyot-*`, and what tenants may not say:
 /// `Alt-Svc`, `Proxy-Status`, `Cache-Status`, `X-Request-Id`.
 pub fn response_back(headers: &mut HeaderMap) {
+    // One look at each field costs less than a search for each name.
+    if !headers.keys().any(is_not_passed_back) {
+        return;
+    }
     strip_hop_by_hop(headers);
     strip_prefix(headers, "eyot-");
-    for name in [http::header::ALT_SVC, PROXY_STATUS, CACHE_STATUS, REQUEST_ID] {
+    for name in &NODE_ONLY {
         headers.remove(name);
     }
+}
+
+/// Whether [`response_back`] has anything to do for this field; a name that `Connection` names is known by that.
+fn is_not_passed_back(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || NODE_ONLY.contains(name) || name.as_str().starts_with("eyot-")
 }
 
 /// Makes trailers ready to pass, either way: without fields that frame, route, authenticate or control a message
@@ -165,16 +189,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        http::header::PROXY_AUTHENTICATE,
-        http::header::PROXY_AUTHORIZATION,
-    ] {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }

@@ -220,12 +220,15 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// `https://host[:port]/path?query`, the port only where it is not the scheme's own.
 fn absolute(uri: &Uri, authority: &Authority, way: &Way) -> Result<Uri, Fault> {
     let path = path::normalise(uri.path(), uri.query()).map_err(bad)?;
+    let (scheme, authority) = (if way.secure { Scheme::HTTPS } else { Scheme::HTTP }, authority.to_string());
+    let is_ours = |named: &http::uri::Authority| named.as_str() == authority;
+    if path.is_none() && uri.scheme() == Some(&scheme) && uri.authority().is_some_and(is_ours) {
+        return Ok(uri.clone());
+    }
     let path = match path {
         None => uri.path_and_query().cloned().ok_or_else(|| bad("no path"))?,
         Some(path) => PathAndQuery::try_from(path).map_err(|_| bad("the path is no path"))?,
     };
-    let scheme = if way.secure { Scheme::HTTPS } else { Scheme::HTTP };
-    let authority = authority.to_string();
     Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().map_err(|_| bad("no URI"))
 }
 

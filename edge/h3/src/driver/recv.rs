@@ -17,6 +17,10 @@ use crate::core::message::{Event, Message};
 
 /// How many pieces are taken from quinn at once. They are datagrams, so this is up to about 40 KiB.
 const PIECES: usize = 32;
+/// The same as long as few came: most messages are one piece and an end, and room for more costs more than they do.
+const FIRST_PIECES: usize = 2;
+/// How many times that is.
+const FIRST_FILLS: u8 = 2;
 
 /// The receiving half of a request stream.
 pub(crate) struct Incoming {
@@ -29,6 +33,8 @@ pub(crate) struct Incoming {
     wakers: Arc<Wakers>,
     waker: Waker,
     state: State,
+    /// How often something came, up to [`FIRST_FILLS`].
+    fills: u8,
 }
 
 /// How far the receiving half is.
@@ -70,7 +76,7 @@ impl Incoming {
     pub(crate) fn new(stream: RecvStream, message: Message, shared: Arc<Shared>, unwanted: Code) -> Self {
         let wakers = Arc::new(Wakers::default());
         let waker = Waker::from(Arc::clone(&wakers));
-        Self { stream, message, input: Bytes::new(), shared, unwanted, wakers, waker, state: State::Open }
+        Self { stream, message, input: Bytes::new(), shared, unwanted, wakers, waker, state: State::Open, fills: 0 }
     }
 
     /// The next event of the message.
@@ -127,14 +133,22 @@ impl Incoming {
 
     /// Takes what has come into `input`, in one piece. False: the stream has ended.
     fn fill(&mut self) -> Poll<Result<bool, Error>> {
+        if self.fills == FIRST_FILLS {
+            return self.fill_of::<PIECES>();
+        }
+        let filled = ready!(self.fill_of::<FIRST_PIECES>());
+        self.fills += 1;
+        Poll::Ready(filled)
+    }
+
+    fn fill_of<const PIECES: usize>(&mut self) -> Poll<Result<bool, Error>> {
         let mut pieces = [const { Bytes::new() }; PIECES];
         let mut cx = Context::from_waker(&self.waker);
         let read = ready!(pin!(self.stream.read_chunks(&mut pieces)).poll(&mut cx));
         Poll::Ready(match read {
             Ok(None) => Ok(false),
             Ok(Some(1)) => {
-                let [piece, ..] = pieces;
-                self.input = piece;
+                self.input = std::mem::take(&mut pieces[0]);
                 Ok(true)
             }
             Ok(Some(count)) => {
