@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::print_stdout, reason = "a test fails by a panic, and says what it measured")]
 
 mod acme;
+mod attacks;
 mod certs;
 mod clients;
 mod compile;

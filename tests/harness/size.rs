@@ -25,6 +25,16 @@ pub(crate) struct Size {
     pub upgrades: usize,
     /// Browsers that open a page; with 0 none is fetched.
     pub browsers: usize,
+    /// What an attack sends that is a matter of bytes.
+    pub attack_bytes: usize,
+    /// How often an attack of number is repeated, on a connection after the other.
+    pub attack_rounds: usize,
+    /// Connections at once that ask for nothing, or whose handshake goes no further.
+    pub idle_connections: usize,
+    /// First datagrams of handshakes that nothing follows.
+    pub initials: usize,
+    /// Clients of each kind that are too slow.
+    pub slow_clients: usize,
     /// The seed of what is drawn by chance.
     pub seed: u64,
 }
@@ -46,6 +56,11 @@ pub(crate) fn size() -> Size {
                 neighbour_calls: 20,
                 upgrades: 2,
                 browsers: 0,
+                attack_bytes: 16 << 20,
+                attack_rounds: 2,
+                idle_connections: 500,
+                initials: 1_200,
+                slow_clients: 2,
                 seed,
             },
             "full" => Size {
@@ -58,6 +73,11 @@ pub(crate) fn size() -> Size {
                 neighbour_calls: 200,
                 upgrades: 10,
                 browsers: 1,
+                attack_bytes: 300 << 20,
+                attack_rounds: 50,
+                idle_connections: 5_000,
+                initials: 8_000,
+                slow_clients: 16,
                 seed,
             },
             other => panic!("EYOT_TESTS is `{other}`; it is `quick` or `full`"),
