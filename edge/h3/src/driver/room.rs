@@ -17,6 +17,9 @@ const LONG_BYTES_MAX: u64 = SEND_WINDOW_BYTES - SHORT_BYTES;
 const FOREMOST_BYTES: u64 = 256 << 10;
 const BEHIND_BYTES: u64 = 128 << 10;
 
+/// Room is given in steps: it follows what may be on its way, which changes with every acknowledgement.
+const STEP_BYTES: u64 = 64 << 10;
+
 /// The room that one connection has in quinn.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -52,5 +55,23 @@ pub(super) fn make(shared: &Shared, place: &Place, bytes: u64) {
 /// The room for long responses, where so much may be on its way.
 fn long(on_its_way: u64, is_foremost: bool) -> u64 {
     let beyond = if is_foremost { FOREMOST_BYTES } else { BEHIND_BYTES };
-    on_its_way.saturating_add(beyond).min(LONG_BYTES_MAX - FOREMOST_BYTES + beyond)
+    let step = on_its_way.min(SEND_WINDOW_BYTES) / STEP_BYTES * STEP_BYTES;
+    (step + beyond).min(LONG_BYTES_MAX - FOREMOST_BYTES + beyond)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_leaves_room_for_what_is_short_and_the_foremost_has_more_than_who_is_behind() {
+        for (on_its_way, foremost, behind) in [
+            (0, 256 << 10, 128 << 10),
+            (12_000, 256 << 10, 128 << 10),
+            (1 << 20, (1 << 20) + (256 << 10), (1 << 20) + (128 << 10)),
+            (u64::MAX, SEND_WINDOW_BYTES - (256 << 10), SEND_WINDOW_BYTES - (384 << 10)),
+        ] {
+            assert_eq!((long(on_its_way, true), long(on_its_way, false)), (foremost, behind), "{on_its_way}");
+        }
+    }
 }
