@@ -82,6 +82,9 @@ class Client:
         return at
 
     def write(self, at, data, fin=False):
+        """More bytes on a stream, unless the library has reset it because the node asked for that."""
+        if self.stream(at).stopped is not None and not isinstance(self.quic, Stubborn):
+            return
         self.quic.send_stream_data(at, data, end_stream=fin)
 
     def hurry(self):
