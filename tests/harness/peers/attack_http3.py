@@ -4,6 +4,7 @@ usage: attack_http3.py PORT ATTACK BYTES COUNT
 BYTES is how much is sent where an attack is a matter of bytes, COUNT how often something is done where it is one of number.
 """
 import json
+import signal
 import sys
 
 from attack_quic import Client, frame, integer, name, pull, response, section
@@ -416,4 +417,6 @@ def goaways_of(here):
     return []
 
 
+# An attack that nobody ends is ended, and is no success.
+signal.alarm(900)
 globals()[ATTACK]()

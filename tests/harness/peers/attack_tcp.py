@@ -4,6 +4,7 @@ usage: attack_tcp.py PORT ATTACK BYTES COUNT
 BYTES is how much is sent where an attack is a matter of bytes, COUNT how often one of number is repeated.
 """
 import json
+import signal
 import socket
 import struct
 import sys
@@ -255,4 +256,6 @@ def hellos():
         tell(case, ends, sent=sent, connections=COUNT)
 
 
+# An attack that nobody ends is ended, and is no success.
+signal.alarm(900)
 globals()[ATTACK]()
