@@ -158,8 +158,11 @@ impl<A: Answer> Exchanges<A> {
         // A reason phrase or a version of another protocol must not reach the encoder.
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
-        for name in CONNECTION_ONLY {
-            parts.headers.remove(name);
+        // One look at each field costs less than a search for each name.
+        if parts.headers.keys().any(|name| CONNECTION_ONLY.contains(name)) {
+            for name in CONNECTION_ONLY {
+                parts.headers.remove(name);
+            }
         }
         if connection.protocol != Protocol::H1 {
             date(&mut parts.headers);

@@ -172,7 +172,7 @@ fn strip_connection(headers: &mut HeaderMap) -> Result<(), Fault> {
 /// HTTP/2 and HTTP/3: a field of the connection makes the message malformed (RFC 9113, section 8.2.2; RFC 9114, section
 /// 4.2), and so does white space around a value (RFC 9113, section 8.2.1).
 fn refuse_connection(headers: &HeaderMap) -> Result<(), Fault> {
-    if CONNECTION_ONLY.iter().any(|name| headers.contains_key(name)) {
+    if headers.keys().any(|name| CONNECTION_ONLY.contains(name)) {
         return Err(bad("a field of the connection"));
     }
     if headers.get_all(header::TE).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {

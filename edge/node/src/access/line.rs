@@ -145,8 +145,9 @@ fn number(out: &mut String, of: &str, value: u64) {
 fn text(out: &mut String, of: &str, value: &str) {
     name(out, of);
     out.push('"');
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    if value.len() <= TEXT_CHARS_MAX && value.bytes().all(is_plain) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    // All of it is looked at, many bytes at once, rather than each until one is special.
+    if value.len() <= TEXT_CHARS_MAX && value.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
         out.push_str(value);
     } else {
         escaped(out, value);
