@@ -1,11 +1,13 @@
 //! Taking connections from TCP listeners: a place for each, then TLS, then the protocol it chose.
 
+use core::future::ready;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
 use eyot_plan::arrival::{Answer, Protocol};
+use futures_util::FutureExt as _;
 use rustls::server::{Acceptor, ClientHello};
 use rustls_pki_types::CertificateDer;
 use socket2::SockRef;
@@ -68,7 +70,10 @@ pub(crate) async fn tcp<A: Answer>(house: Arc<House<A>>, listener: Listener) {
     if !drain.is_stopping() {
         return;
     }
-    if is_ours && let Err(error) = last::begins(&socket) {
+    if is_ours
+        && house.turn.is_alone()
+        && let Err(error) = last::begins(&socket)
+    {
         tracing::debug!(%error, "a connection that begins at the very end may be reset");
     }
     tokio::select! {
@@ -76,8 +81,9 @@ pub(crate) async fn tcp<A: Answer>(house: Arc<House<A>>, listener: Listener) {
         () = drain.refusing() => {}
         () = accept(&house, &socket, kind) => return,
     }
-    // The kernel answers the others: it refuses them, and resets none.
-    let Ok(socket) = socket.into_std() else { return };
+    // The kernel answers the others: it refuses them, and resets none. What is another process's turn is left to it.
+    let is_our_turn = house.turn.while_ours(|| ready(())).now_or_never().is_some();
+    let (true, Ok(socket)) = (is_our_turn, socket.into_std()) else { return };
     while let (Ok((stream, client)), Some(place)) = (socket.accept(), house.permits.now()) {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
