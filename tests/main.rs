@@ -17,6 +17,7 @@ mod protocols;
 mod publish;
 mod service;
 mod suites;
+mod systemd;
 mod tidy;
 mod trust;
 mod units;

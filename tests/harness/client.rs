@@ -117,6 +117,11 @@ pub(crate) fn ask(ask: Ask) -> Result<Answer, String> {
     runtime().block_on(patiently(ask))
 }
 
+/// The same on a runtime of the caller's, whose thread may be in another network.
+pub(crate) fn ask_on(runtime: &Runtime, ask: Ask) -> Result<Answer, String> {
+    runtime.block_on(patiently(ask))
+}
+
 /// Asks all at once.
 pub(crate) fn ask_all(asks: Vec<Ask>) -> Vec<Result<Answer, String>> {
     runtime().block_on(futures_util::future::join_all(asks.into_iter().map(patiently)))

@@ -23,6 +23,8 @@ pub(crate) struct Size {
     pub neighbour_calls: usize,
     /// Upgrades in a row.
     pub upgrades: usize,
+    /// Reloads in a row under a real systemd; with 0 no machine is booted for it.
+    pub reloads: usize,
     /// Browsers that open a page; with 0 none is fetched.
     pub browsers: usize,
     /// What an attack sends that is a matter of bytes.
@@ -55,6 +57,7 @@ pub(crate) fn size() -> Size {
                 publish_requests: 300,
                 neighbour_calls: 20,
                 upgrades: 2,
+                reloads: 0,
                 browsers: 0,
                 attack_bytes: 16 << 20,
                 attack_rounds: 2,
@@ -72,6 +75,7 @@ pub(crate) fn size() -> Size {
                 publish_requests: 5_000,
                 neighbour_calls: 200,
                 upgrades: 10,
+                reloads: 5,
                 browsers: 1,
                 attack_bytes: 300 << 20,
                 attack_rounds: 50,
