@@ -57,7 +57,7 @@ fn first_datagrams_that_nothing_follows_are_answered_in_proportion_then_with_ret
     let rows = house.attacked("attack_crowd.py", "initials", &[count], count as u64 / 8 * BEGUN_BYTES);
     let row = &rows[0];
     println!("initials: {} bytes sent, {} back, {} of {count} answered by Retry", row.sent, row.back, row.retries);
-    assert!(row.retries as usize * 2 > count, "{} of {count} were asked for their address", row.retries);
+    assert!(row.retries * 2 > count as u64, "{} of {count} were asked for their address", row.retries);
     // Three times what came (RFC 9000, section 8.1), and the datagram that the library begins within that.
     assert!(row.back <= 4 * row.sent, "{} bytes for {}", row.back, row.sent);
 }

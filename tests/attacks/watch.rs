@@ -61,7 +61,7 @@ fn neighbour(house: &House, over: &AtomicBool, answered: &AtomicUsize) {
         if over.load(Ordering::Relaxed) && answered.load(Ordering::Relaxed) >= size().neighbour_calls {
             return;
         }
-        let path = if answered.load(Ordering::Relaxed) % 2 == 0 { "/fixed" } else { "/up/any" };
+        let path = if answered.load(Ordering::Relaxed).is_multiple_of(2) { "/fixed" } else { "/up/any" };
         house.served(*protocol, path);
         answered.fetch_add(1, Ordering::Relaxed);
     }

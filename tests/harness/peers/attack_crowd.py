@@ -47,6 +47,7 @@ class Crowd:
     def __init__(self):
         self.clients = []
         self.ready = selectors.DefaultSelector()
+        self.shown = time.monotonic()
 
     def add(self, client):
         client.quic.connect(client.node, now=time.monotonic())
@@ -59,6 +60,13 @@ class Crowd:
             key.data.hear(0.0001)
             key.data.flush()
         now = time.monotonic()
+        if now - self.shown > 8:
+            # Each shows that it is there, before its silence is an end.
+            self.shown = now
+            for client in self.clients:
+                if client.is_open and client.end is None:
+                    client.quic.send_ping(0)
+                    client.flush()
         for client in self.clients:
             timer = client.quic.get_timer()
             if client.end is None and timer is not None and now >= timer:
@@ -108,29 +116,24 @@ async def attend(reader, writer):
 
 async def idle():
     """Connections that ask for nothing: a third over HTTP/1.1, HTTP/2 and HTTP/3 each."""
-    loop, third, opened = asyncio.get_running_loop(), COUNT // 3, []
-    for protocol, first in [("http/1.1", 0), ("h2", third)]:
-        for at in range(first, first + third, 20):
-            some = [of_tcp(each, protocol) for each in range(at, min(at + 20, first + third))]
-            opened += [(protocol, *pair) for pair in await asyncio.gather(*some) if pair]
-    watched = []
-    for protocol, reader, writer in opened:
+    third, watched = COUNT // 3, []
+
+    async def one(at, protocol):
+        reader, writer = await of_tcp(at, protocol)
         if protocol == "h2":
             writer.write(PREFACE + frame(SETTINGS, 0, 0))
-        watched.append(asyncio.create_task(attend(reader, writer) if protocol == "h2" else reader.read(1)))
-    go_on, crowd = told(loop), Crowd()
+        return writer, asyncio.create_task(attend(reader, writer) if protocol == "h2" else reader.read(1))
+
+    for protocol, first in [("http/1.1", 0), ("h2", third)]:
+        for at in range(first, first + third, 20):
+            some = [one(each, protocol) for each in range(at, min(at + 20, first + third))]
+            watched += await asyncio.gather(*some)
+    go_on, crowd = told(asyncio.get_running_loop()), Crowd()
     await asyncio.to_thread(crowd.connect, COUNT - 2 * third, 2 * third)
-    tell("ready", "", connections=len(opened) + sum(client.is_open for client in crowd.clients))
-    asked = time.monotonic()
+    tell("ready", "", connections=len(watched) + sum(client.is_open for client in crowd.clients))
     while not go_on.done():
-        await asyncio.sleep(0.05)
-        if time.monotonic() - asked > 10:
-            asked = time.monotonic()
-            for client in crowd.clients:
-                client.quic.send_ping(0)
-                client.flush()
-        crowd.turn()
-    left = sum(not task.done() for task in watched) + sum(client.end is None for client in crowd.clients)
+        await asyncio.to_thread(crowd.turn, 0.05)
+    left = sum(not task.done() for _, task in watched) + sum(client.end is None for client in crowd.clients)
     tell("left", "", connections=left)
     crowd.leave()
 
