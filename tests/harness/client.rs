@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt as _;
 use tokio::runtime::Runtime;
 
+use super::process::PATIENCE;
 use super::world::{Node, World};
 
 pub(crate) use eyot_link::line::Protocol;
@@ -24,6 +25,7 @@ pub(crate) const PROTOCOLS: [Protocol; 3] = [Protocol::H1, Protocol::H2, Protoco
 /// A request to be.
 pub(crate) struct Ask {
     get: Get,
+    patience: Duration,
 }
 
 /// An answer, read whole.
@@ -83,7 +85,7 @@ impl Ask {
         let url = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
         let (method, headers, body) = (Method::GET, HeaderMap::new(), body::empty());
         let connect = Some(connect);
-        Self { get: Get { url, protocol, connect, authorities, method, headers, body, head_ms: 60_000 } }
+        Self { get: Get { url, protocol, connect, authorities, method, headers, body, head_ms: 60_000 }, patience: PATIENCE }
     }
 
     /// With another method.
@@ -102,6 +104,13 @@ impl Ask {
     /// With a body.
     pub(crate) fn body(mut self, bytes: impl Into<Bytes>) -> Self {
         self.get.body = body::full(bytes.into());
+        self
+    }
+
+    /// One that stays open for as long as a slow machine needs.
+    pub(crate) fn held(mut self) -> Self {
+        self.get.head_ms = 900_000;
+        self.patience = Duration::from_secs(900);
         self
     }
 
@@ -136,7 +145,8 @@ fn runtime() -> &'static Runtime {
 }
 
 async fn patiently(ask: Ask) -> Result<Answer, String> {
-    tokio::time::timeout(Duration::from_secs(120), send(ask)).await.map_err(|_| "no answer in 120 s")?
+    let patience = ask.patience;
+    tokio::time::timeout(patience, send(ask)).await.map_err(|_| format!("no answer in {patience:?}"))?
 }
 
 async fn send(ask: Ask) -> Result<Answer, String> {
@@ -154,11 +164,18 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// A page of an admin's unix socket; its body.
 pub(crate) fn unix(socket: &Path, path: &str) -> String {
+    unix_asks(socket, "GET", path).1
+}
+
+/// What an admin's unix socket answers: the status, and the body.
+pub(crate) fn unix_asks(socket: &Path, method: &str, path: &str) -> (u16, String) {
     let mut stream =
         std::os::unix::net::UnixStream::connect(socket).unwrap_or_else(|error| panic!("{socket:?}: {error}"));
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").expect("sent");
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    write!(stream, "{head}").expect("sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("read");
-    let (_, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text}"));
-    body.to_owned()
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("{text}")), body.to_owned())
 }

@@ -161,11 +161,27 @@ impl World {
 
     /// The same, of the program at this path, with more of an environment.
     pub(crate) fn node_of(&self, program: &Path, id: &str, environment: &[(&str, &Path)], more: &str) -> Node {
-        let (port, admin) = (free_port(), free_port());
-        let config = self.configure(id, port, admin, more);
-        let mut command = clean(program);
-        command.envs(environment.iter().copied()).arg("node").arg("--config").arg(&config);
-        let node = Node { id: id.to_owned(), port, admin, process: Process::start(id, &mut command), config };
+        let command = |config: &Path| {
+            let mut command = clean(program);
+            command.envs(environment.iter().copied()).arg("node").arg("--config").arg(config);
+            command
+        };
+        self.node_by(id, free_port(), |text| text + more, command)
+    }
+
+    /// The same, on `port`, by a command that is told where the configuration is, which `edit` changes.
+    pub(crate) fn node_by(
+        &self,
+        id: &str,
+        port: u16,
+        edit: impl FnOnce(String) -> String,
+        command: impl FnOnce(&Path) -> Command,
+    ) -> Node {
+        let admin = free_port();
+        let config = self.path(format!("{id}.toml"));
+        fs::write(&config, edit(self.node_toml(id, port, admin, ""))).expect("node.toml");
+        let process = Process::start(id, &mut command(&config));
+        let node = Node { id: id.to_owned(), port, admin, process, config };
         node.wait_until_up();
         node
     }
@@ -179,13 +195,11 @@ impl World {
 
     /// Starts the node `id` on `port`, with its configuration changed by `edit`, and waits until it listens.
     pub(crate) fn node_edited(&self, id: &str, port: u16, edit: impl FnOnce(String) -> String) -> Node {
-        let admin = free_port();
-        let config = self.path(format!("{id}.toml"));
-        fs::write(&config, edit(self.node_toml(id, port, admin, ""))).expect("node.toml");
-        let process = start_node(id, &config);
-        let node = Node { id: id.to_owned(), port, admin, process, config };
-        node.wait_until_up();
-        node
+        self.node_by(id, port, edit, |config| {
+            let mut command = eyot();
+            command.arg("node").arg("--config").arg(config);
+            command
+        })
     }
 
     /// Starts the node `id`.

@@ -1,8 +1,9 @@
 """One WebSocket with the package `websockets` over HTTP/1.1; prints what was seen as one line of JSON.
 
-usage: websocket_client.py CA URL BYTES
+usage: websocket_client.py CA URL BYTES [hold]
 The URL's host is what is asked for; the connection goes to 127.0.0.1 and the URL's port. It sends a text, a message in
-three fragments, a binary message of so many bytes, a ping, and closes with 1000.
+three fragments, a binary message of so many bytes, a ping, and closes with 1000. With `hold` it says `open` after the
+fragments, and goes on when it is told a line.
 """
 import asyncio
 import hashlib
@@ -21,7 +22,7 @@ async def fragments():
 
 
 async def main():
-    ca, url, count = sys.argv[1:]
+    ca, url, count, *hold = sys.argv[1:]
     parts = urlsplit(url)
     seen = {"error": None, "status": 101, "subprotocol": None, "texts": [], "sha256": None, "pong": False, "close": None}
     options = dict(ssl=ssl.create_default_context(cafile=ca), server_hostname=parts.hostname, host="127.0.0.1",
@@ -33,6 +34,9 @@ async def main():
             seen["texts"].append(await socket.recv())
             await socket.send(fragments())
             seen["texts"].append(await socket.recv())
+            if hold:
+                print("open", flush=True)
+                await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
             body = bytes(i % 251 for i in range(int(count)))
             await socket.send(body)
             back = await socket.recv()
@@ -48,4 +52,4 @@ async def main():
     print(json.dumps(seen))
 
 
-asyncio.run(asyncio.wait_for(main(), 120))
+asyncio.run(asyncio.wait_for(main(), 600 if sys.argv[4:] else 120))

@@ -1,8 +1,9 @@
 """One WebSocket by extended CONNECT (RFC 8441, RFC 9220) over `h2` or aioquic; prints what was seen as one line of JSON.
 
-usage: websocket_streams.py h2|h3 CA URL BYTES
+usage: websocket_streams.py h2|h3 CA URL BYTES [hold]
 The URL's host is what is asked for; the connection goes to 127.0.0.1 and the URL's port. The frames are the package
-`websockets`' own: a text, a message in fragments, a binary message of so many bytes, a ping, a close with 1000.
+`websockets`' own: a text, a message in fragments, a binary message of so many bytes, a ping, a close with 1000. With
+`hold` it says `open` when the fragments are back, and goes on when it is told a line.
 """
 import asyncio
 import hashlib
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
-PROTOCOL, CA, URL, COUNT = sys.argv[1:]
+PROTOCOL, CA, URL, COUNT, *HOLD = sys.argv[1:]
 PARTS = urlsplit(URL)
 HEAD = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":authority", PARTS.netloc),
         (":path", PARTS.path), ("sec-websocket-version", "13"), ("sec-websocket-protocol", "chat")]
@@ -40,6 +41,9 @@ class Talk:
         self.ws.send_text(b"in ", fin=False)
         self.ws.send_continuation(b"three ", fin=False)
         self.ws.send_continuation(b"pieces", fin=True)
+        return self.out() if HOLD else self.goes_on()
+
+    def goes_on(self):
         self.ws.send_binary(bytes(i % 251 for i in range(int(COUNT))))
         self.ws.send_ping(b"there?")
         return self.out()
@@ -57,6 +61,8 @@ class Talk:
                     self.seen["sha256"] = hashlib.sha256(self.message).hexdigest()
                 elif frame.fin:
                     self.seen["texts"].append(self.message.decode())
+                    if HOLD and len(self.seen["texts"]) == 2:
+                        print("open", flush=True)
                 self.message = b"" if frame.fin else self.message
             elif frame.opcode is Opcode.PONG:
                 self.seen["pong"] = True
@@ -72,6 +78,20 @@ class Talk:
             self.seen["error"], self.done = why, True
 
 
+async def told():
+    """The line that ends the hold."""
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+
+def without_goaway(data):
+    """Whole frames of what came, and the rest: GOAWAY with NO_ERROR is left out, after which `h2` would send nothing."""
+    kept = b""
+    while len(data) >= 9 and len(data) >= (size := 9 + int.from_bytes(data[:3], "big")):
+        frame, data = data[:size], data[size:]
+        kept += b"" if frame[3] == 7 and frame[13:17] == bytes(4) else frame
+    return kept, data
+
+
 async def over_h2(talk):
     from h2.config import H2Configuration
     from h2.connection import H2Connection
@@ -83,7 +103,8 @@ async def over_h2(talk):
     reader, writer = await asyncio.open_connection("127.0.0.1", PARTS.port, ssl=context, server_hostname=PARTS.hostname)
     http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8", validate_outbound_headers=False))
     http.initiate_connection()
-    stream, waiting = None, b""
+    stream, waiting, rest = None, b"", b""
+    reading, holding = asyncio.ensure_future(reader.read(1 << 16)), asyncio.ensure_future(told()) if HOLD else None
     while not talk.done:
         while stream and waiting and (room := http.local_flow_control_window(stream)) > 0:
             size = min(room, http.max_outbound_frame_size, len(waiting))
@@ -91,9 +112,15 @@ async def over_h2(talk):
             waiting = waiting[size:]
         writer.write(http.data_to_send())
         await writer.drain()
-        data = await reader.read(1 << 16)
+        await asyncio.wait({reading, holding} - {None}, return_when=asyncio.FIRST_COMPLETED)
+        if holding and holding.done():
+            waiting, holding = waiting + talk.goes_on(), None
+            continue
+        data = reading.result()
         if not data:
             return talk.ended("the connection ended")
+        reading = asyncio.ensure_future(reader.read(1 << 16))
+        data, rest = without_goaway(rest + data)
         for event in http.receive_data(data):
             if isinstance(event, RemoteSettingsChanged) and stream is None:
                 changed = event.changed_settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL)
@@ -158,13 +185,16 @@ async def over_h3(talk):
     configuration.load_verify_locations(CA)
     async with connect("127.0.0.1", PARTS.port, configuration=configuration, create_protocol=Client) as client:
         client.open()
+        if HOLD:
+            await told()
+            client.say(talk.goes_on())
         await done
 
 
 async def main():
     talk = Talk()
     try:
-        await asyncio.wait_for({"h2": over_h2, "h3": over_h3}[PROTOCOL](talk), 120)
+        await asyncio.wait_for({"h2": over_h2, "h3": over_h3}[PROTOCOL](talk), 600 if HOLD else 120)
     except Exception as error:
         talk.ended(f"{type(error).__name__}: {error}")
     print(json.dumps(talk.seen))

@@ -20,11 +20,15 @@ const NOT_INHERITED: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", 
 
 /// It is ended with this, unless it was let go.
 #[derive(Debug)]
-pub(crate) struct Successor(Option<Child>);
+pub(crate) struct Successor {
+    child: Option<Child>,
+    /// The line once more: as long as this is there, the new process sees that the old one is.
+    _line: Blocking,
+}
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
+        if let Some(child) = &mut self.child {
             // It fails for a process that has ended.
             let _ = child.start_kill();
         }
@@ -46,17 +50,17 @@ impl Successor {
             .spawn()
             .map_err(|error| io::Error::other(format!("{} cannot be started: {error}", program.display())))?;
         here.set_nonblocking(true)?;
-        Ok((Self(Some(child)), UnixStream::from_std(here)?))
+        Ok((Self { child: Some(child), _line: here.try_clone()? }, UnixStream::from_std(here)?))
     }
 
     /// Its number while it has not been waited for.
     pub(super) fn pid(&self) -> Option<u32> {
-        self.0.as_ref().and_then(Child::id)
+        self.child.as_ref().and_then(Child::id)
     }
 
     /// It lives on without this process. Should it fail while this one still drains, `fell` is told.
     pub(super) fn let_go(mut self, fell: Arc<Notify>) {
-        let Some(child) = self.0.take() else { return };
+        let Some(child) = self.child.take() else { return };
         // It is nobody's to wait for but the service manager's, which inherits it from this process and sees how it ended.
         let child = ManuallyDrop::new(child);
         tokio::spawn(async move {
@@ -79,14 +83,14 @@ impl Successor {
 
     /// Ends it at once.
     pub(super) fn kill(&mut self) {
-        if let Some(child) = &mut self.0 {
+        if let Some(child) = &mut self.child {
             let _ = child.start_kill();
         }
     }
 
     /// Waits until it has ended: then nothing is its own any more.
     pub(crate) async fn ended(&mut self) {
-        if let Some(child) = &mut self.0
+        if let Some(child) = &mut self.child
             && let Err(error) = child.wait().await
         {
             tracing::error!(%error, "the new process cannot be waited for");
