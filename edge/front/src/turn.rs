@@ -81,7 +81,7 @@ mod tests {
         // Also one that is accepting leaves it.
         let accepting = tokio::spawn({
             let turn = Arc::clone(&turn);
-            async move { turn.while_ours(|| pending::<()>()).await }
+            async move { turn.while_ours(pending::<()>).await }
         });
         tokio::task::yield_now().await;
         turn.pass();

@@ -98,11 +98,9 @@ mod tests {
     use super::*;
 
     fn meta(addr: &str, dst_ip: Option<&str>, ecn: Option<EcnCodepoint>) -> RecvMeta {
-        let mut meta = RecvMeta::default();
-        meta.addr = addr.parse().expect("an address");
-        meta.dst_ip = dst_ip.map(|ip| ip.parse().expect("an address"));
-        (meta.ecn, meta.len, meta.stride) = (ecn, 25, 10);
-        meta
+        let addr = addr.parse().expect("an address");
+        let dst_ip = dst_ip.map(|ip| ip.parse().expect("an address"));
+        RecvMeta { addr, len: 25, stride: 10, ecn, dst_ip }
     }
 
     fn message(head: [u8; HEAD_BYTES], length: usize) -> Vec<u8> {
