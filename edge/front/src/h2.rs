@@ -1,6 +1,7 @@
 //! HTTP/2 over TLS, every window, list and count of it bounded.
 
 mod body;
+mod linger;
 mod stream;
 mod watch;
 

@@ -4,7 +4,7 @@
 use core::future::Future as _;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, Ordering};
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,8 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::linger::Linger;
 
 /// Frames that ask for nothing, at once: SETTINGS, PING, PRIORITY, empty ones, and those that nobody knows. Time and
 /// requests give some back.
@@ -78,12 +80,17 @@ pub(super) struct Watch<S> {
     timeout: Duration,
     /// Runs while a frame, or the rest of a field section, is awaited.
     timer: Option<Pin<Box<Sleep>>>,
+    /// There when our side has ended.
+    linger: Option<Linger>,
 }
 
 impl<S> Watch<S> {
     pub(super) fn new(io: S, timeout: Duration) -> (Self, Heard) {
         let heard = Heard::new();
-        (Self { io, frames: Frames::new(Instant::now()), heard: heard.clone(), timeout, timer: None }, heard)
+        (
+            Self { io, frames: Frames::new(Instant::now()), heard: heard.clone(), timeout, timer: None, linger: None },
+            heard,
+        )
     }
 }
 
@@ -116,7 +123,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watch<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watch<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watch<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
@@ -138,7 +145,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watch<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let watch = &mut *self;
+        if watch.linger.is_none() {
+            ready!(Pin::new(&mut watch.io).poll_shutdown(cx))?;
+        }
+        if watch.frames.is_flood() {
+            return Poll::Ready(Ok(()));
+        }
+        watch.linger.get_or_insert_with(Linger::new).poll(&mut watch.io, cx).map(Ok)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{Connection, Endpoint};
+use quinn::{Connection, ConnectionError, Endpoint};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
@@ -40,6 +40,7 @@ struct Process {
     /// Connections that each endpoint took.
     taken: Vec<Arc<AtomicUsize>>,
     counts: Arc<Counts>,
+    turn: Arc<Turn>,
 }
 
 impl Port {
@@ -76,14 +77,14 @@ impl Port {
         let udp = self.sockets.try_clone().expect("room").udp;
         let steering = Steering::new(udp, line.map_or_else(Relay::default, Relay::by)).expect("sockets");
         let counts = Arc::<Counts>::default();
-        let (mut endpoints, mut taken) = (Vec::new(), Vec::new());
+        let (mut endpoints, mut taken, turn) = (Vec::new(), Vec::new(), Turn::new(true));
         for slot in steering.take(mine, before.is_some(), &counts).expect("its half") {
-            let endpoint = h3::endpoint(&self.tls, &self.keys, &Turn::new(true), slot).expect("an endpoint");
+            let endpoint = h3::endpoint(&self.tls, &self.keys, &turn, slot).expect("an endpoint");
             taken.push(Arc::<AtomicUsize>::default());
             tokio::spawn(echo(endpoint.clone(), Arc::clone(&taken[taken.len() - 1])));
             endpoints.push(endpoint);
         }
-        Process { mine, steering, endpoints, taken, counts }
+        Process { mine, steering, endpoints, taken, counts, turn }
     }
 
     /// Clients, each on a socket of its own.
@@ -186,6 +187,24 @@ async fn story() {
     assert_eq!((move_all(&new).await, move_all(&newest).await), (CLIENTS, CLIENTS));
     let relayed = [&second, &third].map(|process| process.counts.relayed() > 0);
     assert_eq!(relayed, [is_refused; 2]);
+    if !is_refused {
+        falls(&second, &third, &newest).await;
+        assert_eq!(move_all(&new).await, CLIENTS, "who was not with it does not notice");
+    }
+}
+
+/// The one that took over falls: its clients are told by the one that takes back.
+async fn falls(old: &Process, new: &Process, clients: &[(Endpoint, Connection)]) {
+    for endpoint in &new.endpoints {
+        endpoint.rebind(UdpSocket::bind("127.0.0.1:0").expect("loopback")).expect("it hears nobody any more");
+    }
+    old.steering.steer(old.mine, Other::Gone).expect("it takes back");
+    old.turn.alone();
+    for (_, connection) in clients {
+        assert!(!lives(connection).await);
+        let why = connection.closed().await;
+        assert!(matches!(why, ConnectionError::Reset), "{why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
