@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use super::house::{House, house, signal};
-use super::load::Load;
+use super::load::{Fall, Load};
 use super::open::Open;
 use crate::harness::process::until;
 
@@ -57,8 +57,8 @@ impl Moment {
         }
     }
 
-    /// Waits for the moment and does it. When that was.
-    fn strike(self, house: &House, old: u64, load: &Load) -> Instant {
+    /// Waits for the moment and does it. Just before, and just after.
+    fn strike(self, house: &House, old: u64, load: &Load) -> [Instant; 2] {
         let victim = until("the moment", || {
             let state = house.state();
             let new = state["successor"].as_u64()?;
@@ -67,13 +67,13 @@ impl Moment {
         if matches!(self, Self::Answered | Self::StandsStill) {
             load.more(30);
         }
-        // It does not get further while it is looked at.
+        let aimed = Instant::now();
+        // No thread of it gets further than another.
         signal(victim, "STOP");
-        let at = Instant::now();
         if self != Self::StandsStill {
             signal(victim, "KILL");
         }
-        at
+        [aimed, Instant::now()]
     }
 }
 
@@ -83,7 +83,7 @@ fn a_process_that_falls_on_its_way_takes_nothing_with_it_but_what_it_had_begun_i
     let old = house.serves();
     let load = Load::on(&house);
     load.more(10);
-    let mut spans = Vec::new();
+    let mut falls = Vec::new();
     for (number, moment) in
         [Moment::Sockets, Moment::Ledger, Moment::Serves, Moment::Answered, Moment::StandsStill].into_iter().enumerate()
     {
@@ -95,7 +95,7 @@ fn a_process_that_falls_on_its_way_takes_nothing_with_it_but_what_it_had_begun_i
             striking.join().expect("no panic");
             output
         });
-        let at = done.recv().expect("told");
+        let [aimed, struck] = done.recv().expect("told");
         let complained = String::from_utf8_lossy(&output.stderr).into_owned();
         let served = complained.contains("this one has taken everything back");
         println!("{moment:?}: {}", if served { "it served" } else { "it did not serve yet" });
@@ -103,7 +103,7 @@ fn a_process_that_falls_on_its_way_takes_nothing_with_it_but_what_it_had_begun_i
         assert!(served || complained.contains("ended before it was ready"), "{moment:?}: {complained}");
         assert!(moment.serves().is_none_or(|serves| serves == served), "{moment:?}: {complained}");
         if served {
-            spans.push((at, Instant::now()));
+            falls.push(Fall { aimed, struck, replaced: Instant::now() });
         }
         let state = house.state();
         assert_eq!((&state["pid"], &state["state"], &state["successor"]), (&old.into(), &"failed".into(), &().into()));
@@ -119,7 +119,7 @@ fn a_process_that_falls_on_its_way_takes_nothing_with_it_but_what_it_had_begun_i
     house.told_main(house.upgraded());
     load.more(20);
     open.end(&house);
-    load.end_but_for(&house, &spans);
+    load.end_but_for(&house, &falls);
 }
 
 #[test]

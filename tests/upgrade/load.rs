@@ -22,12 +22,20 @@ struct Lost {
 }
 
 impl Lost {
-    /// Whether a process that fell at `from`, and was replaced by `to`, is the reason: what it had begun is lost with it,
-    /// and who comes then waits for the next, as long as the client has patience.
-    fn is_due_to(&self, (from, to): &(Instant, Instant)) -> bool {
-        let latest = if self.is_given_up { to } else { from };
-        self.began <= *latest && self.ended >= *from
+    /// Whether this is the reason: what the process had begun is lost with it, and who comes then waits for the next, as
+    /// long as the client has patience.
+    fn is_due_to(&self, fall: &Fall) -> bool {
+        let latest = if self.is_given_up { fall.replaced } else { fall.struck };
+        self.began <= latest && self.ended >= fall.aimed
     }
+}
+
+/// The fall of a process that served: just before it was struck, just after, and when another one had its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fall {
+    pub(super) aimed: Instant,
+    pub(super) struck: Instant,
+    pub(super) replaced: Instant,
 }
 
 /// The clients.
@@ -87,9 +95,9 @@ impl Load {
         self.end_but_for(house, &[]);
     }
 
-    /// Every request was answered but for those that a process took with it that fell in one of these spans; and each of
+    /// Every request was answered but for those that a process took with it that fell so; and each of
     /// those when it was asked once more.
-    pub(super) fn end_but_for(self, house: &House, spans: &[(Instant, Instant)]) {
+    pub(super) fn end_but_for(self, house: &House, falls: &[Fall]) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().expect("no panic");
@@ -98,10 +106,10 @@ impl Load {
         let asked = self.asked.load(Ordering::Relaxed);
         println!("{asked} requests, {} lost with their process, {} failed", lost.len(), failed.len());
         let guilty: Vec<_> =
-            lost.iter().filter(|lost| !spans.iter().any(|span| lost.is_due_to(span))).take(5).collect();
+            lost.iter().filter(|lost| !falls.iter().any(|fall| lost.is_due_to(fall))).take(5).collect();
         assert!(
             guilty.is_empty() && failed.is_empty(),
-            "of {asked}: {guilty:#?}\nand again: {failed:#?}\nbecause of {spans:?}\n{}",
+            "of {asked}: {guilty:#?}\nand again: {failed:#?}\nbecause of {falls:?}\n{}",
             house.node.process.log()
         );
     }

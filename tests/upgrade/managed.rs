@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::house::{managed, signal};
-use super::load::Load;
+use super::load::{Fall, Load};
 use super::upgrades_in_a_row;
 use crate::harness::process::until;
 use crate::harness::size::size;
@@ -33,20 +33,21 @@ fn a_process_that_falls_after_it_has_proven_itself_is_started_again_and_meanwhil
     house.told_main(serves);
     until("the one before has ended", || (house.state()["predecessor_drains"] == false).then_some(()));
     let load = Load::on(&house);
-    let mut spans = Vec::new();
+    let mut falls = Vec::new();
     for _ in 0..2 {
         load.more(20);
-        let at = Instant::now();
+        let aimed = Instant::now();
         signal(serves, "KILL");
+        let struck = Instant::now();
         let next = until("another one serves", || {
             let log = house.node.process.log();
             let (_, after) = log.split_once(&format!("\nended {serves}\n"))?;
             after.lines().find_map(|line| line.strip_prefix("main ")?.split(' ').next()?.parse::<u64>().ok())
         });
         load.more(40);
-        spans.push((at, Instant::now()));
+        falls.push(Fall { aimed, struck, replaced: Instant::now() });
         serves = next;
     }
-    load.end_but_for(&house, &spans);
+    load.end_but_for(&house, &falls);
     house.serves();
 }
