@@ -51,12 +51,14 @@ fn a_node_that_is_told_to_stop_answers_all_who_have_connected_and_refuses_the_ot
         let (ask_now, served) = (&ask_now, &served);
         // Each time on a connection of its own, until there is none.
         let crowd = PROTOCOLS.into_iter().flat_map(|protocol| [protocol; 2]).map(|protocol| {
-            scope.spawn(move || loop {
-                match ask_now(protocol, "/?0") {
-                    Ok(answer) => assert_eq!(answer.status, 200, "{protocol:?}"),
-                    Err(refused) => return (protocol, refused),
+            scope.spawn(move || {
+                loop {
+                    match ask_now(protocol, "/?0") {
+                        Ok(answer) => assert_eq!(answer.status, 200, "{protocol:?}"),
+                        Err(refused) => return (protocol, refused),
+                    }
+                    served.fetch_add(1, Ordering::Relaxed);
                 }
-                served.fetch_add(1, Ordering::Relaxed);
             })
         });
         let crowd: Vec<_> = crowd.collect();

@@ -85,7 +85,10 @@ impl Ask {
         let url = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
         let (method, headers, body) = (Method::GET, HeaderMap::new(), body::empty());
         let connect = Some(connect);
-        Self { get: Get { url, protocol, connect, authorities, method, headers, body, head_ms: 60_000 }, patience: PATIENCE }
+        Self {
+            get: Get { url, protocol, connect, authorities, method, headers, body, head_ms: 60_000 },
+            patience: PATIENCE,
+        }
     }
 
     /// With another method.
