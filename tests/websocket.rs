@@ -100,6 +100,7 @@ fn head(stream: &mut TcpStream) -> String {
 }
 
 /// What comes back of what is sent in pieces through a tunnel behind `door`.
+#[expect(clippy::disallowed_methods, reason = "a client of the tests'")]
 fn through(door: u16, case: &frames::Case) -> Vec<u8> {
     let mut stream = TcpStream::connect(("127.0.0.1", door)).expect("the door");
     let asked = "GET /chat HTTP/1.1\r\nHost: shop.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -1,7 +1,7 @@
 //! The process that takes over is killed on its way, at each moment: the one before it goes on, or takes everything back.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ fn files(pid: u64) -> Vec<PathBuf> {
     folder.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
 }
 
-fn is_socket(file: &PathBuf) -> bool {
+fn is_socket(file: &Path) -> bool {
     file.to_string_lossy().starts_with("socket:")
 }
 

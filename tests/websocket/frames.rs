@@ -23,15 +23,16 @@ pub(super) struct Case {
 /// A frame of a client with this first byte.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
+    let length = (payload.len() as u64).to_be_bytes();
     match payload.len() {
-        short @ 0..=125 => bytes.push(FIN | short as u8),
-        middle @ 126..=65_535 => {
+        0..=125 => bytes.push(FIN | length[7]),
+        126..=65_535 => {
             bytes.push(FIN | 126);
-            bytes.extend((middle as u16).to_be_bytes());
+            bytes.extend(&length[6..]);
         }
-        long => {
+        _ => {
             bytes.push(FIN | 127);
-            bytes.extend((long as u64).to_be_bytes());
+            bytes.extend(length);
         }
     }
     bytes.extend(MASK);
