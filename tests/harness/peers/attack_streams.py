@@ -97,6 +97,8 @@ class H2(Tls):
 
     def __init__(self, port, settings=b"", **more):
         super().__init__(port, "h2", **more)
+        from hpack import Decoder
+        self.decoder = Decoder()
         self.put(PREFACE + frame(SETTINGS, 0, 0, settings))
 
     def frames(self):
@@ -120,7 +122,7 @@ class H2(Tls):
             elif kind == RST_STREAM:
                 yield "reset", stream, code(payload)
             elif kind == HEADERS:
-                yield "head", stream, status(payload)
+                yield "head", stream, dict(self.decoder.decode(payload)).get(":status")
             elif kind == PING and not flags & ACK:
                 self.put(frame(PING, ACK, 0, payload))
 
@@ -140,16 +142,6 @@ class H2(Tls):
 def code(payload):
     number = int.from_bytes(payload, "big")
     return CODES.get(number, hex(number))
-
-
-def status(block):
-    """The status that a response's head begins with: an entry of the static table, or a literal of three digits (RFC
-    7541, section 6), where this server puts it first."""
-    static = {0x88: "200", 0x89: "204", 0x8A: "206", 0x8B: "304", 0x8C: "400", 0x8D: "404", 0x8E: "500"}
-    if block[0] in static:
-        return static[block[0]]
-    from hpack import Decoder
-    return dict((key, value) for key, value in Decoder().decode(block, raw=True))[b":status"].decode()
 
 
 def frame(kind, flags, stream, payload=b"", length=None):
