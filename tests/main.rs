@@ -15,6 +15,7 @@ mod hostile;
 mod kill;
 mod protocols;
 mod publish;
+mod quic_errors;
 mod service;
 mod suites;
 mod systemd;
