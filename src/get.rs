@@ -11,7 +11,7 @@ use bytes::Bytes;
 use eyot_link::body::{self, Body};
 use eyot_link::error::Error;
 use eyot_link::get::{Get, get};
-use eyot_link::line::Protocol;
+use eyot_link::line::{Patience, Protocol};
 use eyot_link::tls::Authorities;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use serde_json::{Map, Value, json};
@@ -145,6 +145,11 @@ async fn ask(args: &Args, authorities: &Authorities, data: Option<&Bytes>) -> an
         () if args.http1 || !secure => &[Protocol::H1],
         () => &[Protocol::H3, Protocol::H2, Protocol::H1],
     };
+    // A protocol that is the only one has all the time there is.
+    let patience = match protocols {
+        [_] => Patience::each(args.max_time.saturating_mul(1_000)),
+        _ => Patience::default(),
+    };
     let mut causes = Vec::new();
     for &protocol in protocols {
         let method = args.method.clone().unwrap_or(if data.is_some() { Method::POST } else { Method::GET });
@@ -156,6 +161,7 @@ async fn ask(args: &Args, authorities: &Authorities, data: Option<&Bytes>) -> an
             method,
             headers: args.headers.iter().cloned().collect(),
             body: data.map_or_else(body::empty, |data| body::full(data.clone())),
+            patience,
             head_ms: args.max_time.saturating_mul(1_000),
         };
         match get(request).await {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use eyot_link::body;
 use eyot_link::error::Error;
-use eyot_link::line::{Endpoint, Line, Protocol};
+use eyot_link::line::{Endpoint, Line, Patience, Protocol};
 use eyot_link::tls::{self, Authorities};
 
 /// Whom to ask.
@@ -32,7 +32,7 @@ impl Target {
     /// A connection.
     pub(crate) async fn connect(&self, protocol: Protocol) -> Result<Line, Error> {
         let config = tls::config(&self.authorities)?;
-        Line::connect(&self.endpoint, protocol, &config, Some(self.address)).await
+        Line::connect(&self.endpoint, protocol, &config, Some(self.address), Patience::default()).await
     }
 
     /// A handle for each of `count` streams, which share `connections`; over HTTP/1.1 each has its own.

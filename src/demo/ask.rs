@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use eyot_link::body;
 use eyot_link::get::{Get, get};
-use eyot_link::line::Protocol;
+use eyot_link::line::{Patience, Protocol};
 use eyot_link::tls::Authorities;
 use http::{HeaderMap, Method};
 use serde_json::json;
@@ -28,6 +28,7 @@ pub(super) async fn ask(node: &NodeAt, ca: &[u8], protocol: Protocol, path: &str
         method: Method::GET,
         headers: HeaderMap::new(),
         body: body::empty(),
+        patience: Patience::each(HEAD_MS),
         head_ms: HEAD_MS,
     };
     let response = get(request).await?;

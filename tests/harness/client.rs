@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 use super::process::PATIENCE;
 use super::world::{Node, World};
 
+use eyot_link::line::Patience;
 pub(crate) use eyot_link::line::Protocol;
 
 /// All that a node speaks.
@@ -85,10 +86,18 @@ impl Ask {
         let url = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
         let (method, headers, body) = (Method::GET, HeaderMap::new(), body::empty());
         let connect = Some(connect);
+        // No test is about how soon an address is given up, unless it says so.
+        let patience = Patience::each(60_000);
         Self {
-            get: Get { url, protocol, connect, authorities, method, headers, body, head_ms: 60_000 },
+            get: Get { url, protocol, connect, authorities, method, headers, body, patience, head_ms: 60_000 },
             patience: PATIENCE,
         }
+    }
+
+    /// With so many milliseconds for each step of connecting.
+    pub(crate) fn connecting(mut self, each_ms: u64) -> Self {
+        self.get.patience = Patience::each(each_ms);
+        self
     }
 
     /// With another method.

@@ -1,12 +1,17 @@
 //! A process under test: started with its log kept, ended with its owner, its log shown when the test fails.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything that must happen may take before the test is given up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// So much of a log is shown when a test fails.
+const SHOWN_LINES: usize = 20;
+const SHOWN_CHARS: usize = 240;
 
 /// The lines that a process has written.
 type Log = Arc<Mutex<Vec<String>>>;
@@ -62,6 +67,20 @@ impl Process {
         self.child.try_wait().expect("a child of ours").is_some()
     }
 
+    /// The end of the log, so that what the test says of its failure stays in sight; all of it is kept in a file.
+    fn show(&self, log: &str) {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{}.log", self.name, self.id()));
+        let kept = std::fs::write(&file, log).map_or_else(|error| error.to_string(), |()| file.display().to_string());
+        let lines: Vec<&str> = log.lines().collect();
+        println!("---- {}, the end of its log; all of it: {kept}", self.name);
+        let begin = lines.len().saturating_sub(SHOWN_LINES);
+        let panicked = lines[..begin].iter().filter(|line| line.starts_with("thread '"));
+        for line in panicked.chain(&lines[begin..]) {
+            println!("{}", line.chars().take(SHOWN_CHARS).collect::<String>());
+        }
+        println!("----");
+    }
+
     /// Ends it at once, as a power cut would.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
@@ -76,7 +95,7 @@ impl Drop for Process {
         // A guest's panic stands inside a JSON line; one of ours begins a line.
         let panicked = log.lines().any(|line| line.starts_with("thread '") && line.contains("panicked at"));
         if panicked || std::thread::panicking() {
-            println!("---- {}\n{log}\n----", self.name);
+            self.show(&log);
         }
         assert!(!panicked || std::thread::panicking(), "{} panicked", self.name);
     }

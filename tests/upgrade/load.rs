@@ -10,6 +10,9 @@ use super::house::House;
 use crate::harness::client::{Ask, PROTOCOLS, ask};
 use crate::harness::process::until;
 
+/// The time for each step of connecting, in milliseconds: who waits for a process that fell is not waited for long.
+const CONNECT_MS: u64 = 10_000;
+
 /// A request that got no answer.
 #[derive(Debug)]
 struct Lost {
@@ -17,7 +20,7 @@ struct Lost {
     what: String,
     began: Instant,
     ended: Instant,
-    /// Nobody answered its first packets, and the client gave up by itself: after 2 s over QUIC, 5 s of TLS over TCP.
+    /// Nobody answered its first packets, and the client gave up by itself, after [`CONNECT_MS`].
     is_given_up: bool,
 }
 
@@ -64,7 +67,7 @@ impl Load {
             load.threads.push(std::thread::spawn(move || {
                 let once = || {
                     let began = Instant::now();
-                    let answer = ask(Ask::trusting(&ca, port, protocol, "shop.test", path));
+                    let answer = ask(Ask::trusting(&ca, port, protocol, "shop.test", path).connecting(CONNECT_MS));
                     asked.fetch_add(1, Ordering::Relaxed);
                     let what = format!("{protocol:?} {path}: {answer:?}");
                     let is_good = answer.is_ok_and(|answer| answer.status == 200);

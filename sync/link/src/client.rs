@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 
 use crate::body::{self, Body};
 use crate::error::Error;
-use crate::line::{Endpoint, Line, Protocol};
+use crate::line::{Endpoint, Line, Patience, Protocol};
 use crate::path;
 use crate::problem::{PROBLEM_BYTES_MAX, Problem};
 use crate::signature::{self, Covered};
@@ -294,13 +294,13 @@ impl Slot {
     async fn connect(&mut self, endpoint: &Endpoint, tls: &ClientConfig) -> Result<Line, Error> {
         let mut causes = Vec::new();
         if self.h3_after.is_none_or(|after| after <= Instant::now()) {
-            match Line::connect(endpoint, Protocol::H3, tls, None).await {
+            match Line::connect(endpoint, Protocol::H3, tls, None, Patience::default()).await {
                 Ok(line) => return Ok(line),
                 Err(Error::Connect { cause, .. }) => causes.push(cause),
                 Err(error) => return Err(error),
             }
         }
-        match Line::connect(endpoint, Protocol::H2, tls, None).await {
+        match Line::connect(endpoint, Protocol::H2, tls, None, Patience::default()).await {
             Ok(line) => {
                 if !causes.is_empty() {
                     tracing::info!(parent = endpoint.url, cause = causes.join("; "), "HTTP/3 fails; HTTP/2 is used");

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Uri};
 
 use crate::body::Body;
 use crate::error::Error;
-use crate::line::{Endpoint, Line, Protocol};
+use crate::line::{Endpoint, Line, Patience, Protocol};
 use crate::tls::{self, Authorities};
 
 /// One request.
@@ -28,6 +28,8 @@ pub struct Get {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// How long connecting may take.
+    pub patience: Patience,
     /// How long the head of the response may take, in milliseconds.
     pub head_ms: u64,
 }
@@ -36,7 +38,7 @@ pub struct Get {
 pub async fn get(get: Get) -> Result<http::Response<Body>, Error> {
     let endpoint = Endpoint::of(&get.url)?;
     let config = tls::config(&get.authorities)?;
-    let mut line = Line::connect(&endpoint, get.protocol, &config, get.connect).await?;
+    let mut line = Line::connect(&endpoint, get.protocol, &config, get.connect, get.patience).await?;
     let mut request = http::Request::new(get.body);
     *request.method_mut() = get.method;
     *request.headers_mut() = get.headers;

@@ -15,16 +15,36 @@ use crate::body::Body;
 use crate::error::Error;
 use crate::{tcp, tls};
 
-/// A TLS handshake must end within this, in milliseconds.
-const HANDSHAKE_MS: u64 = 5_000;
-/// HTTP/3 must stand within this, or the next protocol is tried, in milliseconds.
-const H3_MS: u64 = 2_000;
 /// The largest head of a response, in bytes.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 /// How much may be in flight on one HTTP/2 stream, in bytes.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// How much may be in flight on one HTTP/2 connection, in bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// How long each step of connecting to an address may take, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// TCP's handshake.
+    pub tcp_ms: u64,
+    /// TLS' handshake over TCP.
+    pub tls_ms: u64,
+    /// QUIC's handshake; then the next address or protocol is tried.
+    pub quic_ms: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { tcp_ms: 5_000, tls_ms: 5_000, quic_ms: 2_000 }
+    }
+}
+
+impl Patience {
+    /// The same for each step.
+    pub fn each(ms: u64) -> Self {
+        Self { tcp_ms: ms, tls_ms: ms, quic_ms: ms }
+    }
+}
 
 /// The protocol of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +165,7 @@ impl Line {
         protocol: Protocol,
         tls: &ClientConfig,
         address: Option<SocketAddr>,
+        patience: Patience,
     ) -> Result<Self, Error> {
         let failed = |cause: String| Error::Connect {
             url: endpoint.url.clone(),
@@ -156,8 +177,8 @@ impl Line {
         };
         let config = tls::with_alpn(tls, protocol.alpn());
         let inner = match protocol {
-            Protocol::H3 => h3(endpoint, config, &addresses).await,
-            Protocol::H1 | Protocol::H2 => over_tcp(endpoint, protocol, config, &addresses).await,
+            Protocol::H3 => h3(endpoint, config, &addresses, patience).await,
+            Protocol::H1 | Protocol::H2 => over_tcp(endpoint, protocol, config, &addresses, patience).await,
         };
         Ok(Self { url: endpoint.url.clone(), inner: inner.map_err(failed)? })
     }
@@ -227,7 +248,12 @@ fn origin_form(request: &mut http::Request<Body>) -> Result<(), Error> {
     Ok(())
 }
 
-async fn h3(endpoint: &Endpoint, config: Arc<ClientConfig>, addresses: &[SocketAddr]) -> Result<Inner, String> {
+async fn h3(
+    endpoint: &Endpoint,
+    config: Arc<ClientConfig>,
+    addresses: &[SocketAddr],
+    Patience { quic_ms, .. }: Patience,
+) -> Result<Inner, String> {
     if !endpoint.secure {
         return Err("HTTP/3 needs https".to_owned());
     }
@@ -235,10 +261,10 @@ async fn h3(endpoint: &Endpoint, config: Arc<ClientConfig>, addresses: &[SocketA
     let mut failures = Vec::new();
     for &address in addresses {
         let connecting = eyot_h3::client::connect(Arc::clone(&config), address, name);
-        match tokio::time::timeout(Duration::from_millis(H3_MS), connecting).await {
+        match tokio::time::timeout(Duration::from_millis(quic_ms), connecting).await {
             Ok(Ok(line)) => return Ok(Inner::H3(line)),
             Ok(Err(error)) => failures.push(format!("{address}: {}", chain(&error))),
-            Err(_) => failures.push(format!("{address}: no answer within {H3_MS} ms")),
+            Err(_) => failures.push(format!("{address}: no answer within {quic_ms} ms")),
         }
     }
     Err(failures.join("; "))
@@ -249,15 +275,16 @@ async fn over_tcp(
     protocol: Protocol,
     config: Arc<ClientConfig>,
     addresses: &[SocketAddr],
+    Patience { tcp_ms, tls_ms, .. }: Patience,
 ) -> Result<Inner, String> {
-    let stream = tcp::connect(addresses).await?;
+    let stream = tcp::connect(addresses, tcp_ms).await?;
     if !endpoint.secure {
         return speak(TokioIo::new(stream), protocol).await;
     }
     let handshake = TlsConnector::from(config).connect(endpoint.server_name()?, stream);
-    let stream = tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS), handshake)
+    let stream = tokio::time::timeout(Duration::from_millis(tls_ms), handshake)
         .await
-        .map_err(|_| format!("TLS did not stand within {HANDSHAKE_MS} ms"))?
+        .map_err(|_| format!("TLS did not stand within {tls_ms} ms"))?
         .map_err(|error| format!("TLS: {error}"))?;
     // A server without ALPN speaks HTTP/1.1 (RFC 9113, section 3.3 requires it for HTTP/2).
     if protocol == Protocol::H2 && stream.get_ref().1.alpn_protocol() != Some(b"h2".as_slice()) {

@@ -195,6 +195,7 @@ async fn a_head_that_does_not_come_in_the_time_it_has_is_an_error() {
         method: http::Method::GET,
         headers: http::HeaderMap::new(),
         body: eyot_link::body::empty(),
+        patience: eyot_link::line::Patience::default(),
         head_ms: 10,
     };
     let error = eyot_link::get::get(get).await.expect_err("nobody accepts");

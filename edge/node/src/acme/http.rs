@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use eyot_link::body;
 use eyot_link::get::{Get, get};
-use eyot_link::line::Protocol;
+use eyot_link::line::{Patience, Protocol};
 use eyot_link::tls::Authorities;
 use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -58,6 +58,7 @@ impl Http {
             method: parts.method,
             headers: headers(parts.headers),
             body: if content.is_empty() { body::empty() } else { body::full(content) },
+            patience: Patience::default(),
             head_ms: HEAD_MS,
         };
         let (head, answer) = get(asked).await.map_err(other)?.into_parts();

@@ -9,7 +9,7 @@ use eyot_bundle::sign;
 use eyot_bundle::trust::{TargetFile, Trust};
 use eyot_link::body;
 use eyot_link::get::{Get, get};
-use eyot_link::line::Protocol;
+use eyot_link::line::{Patience, Protocol};
 use eyot_link::problem::Problem;
 use eyot_link::signature::{self, Covered};
 use eyot_link::tls::Authorities;
@@ -32,7 +32,18 @@ async fn raw(
     let url = format!("https://{}{path}", origin.bound.wire[0]).parse().expect("a URL");
     let authorities = Authorities::Pem(house.ca_pem().as_bytes().to_vec());
     let body = body::full(bytes);
-    let sent = get(Get { url, protocol, connect: None, authorities, method, headers, body, head_ms: 30_000 }).await;
+    let sent = get(Get {
+        url,
+        protocol,
+        connect: None,
+        authorities,
+        method,
+        headers,
+        body,
+        patience: Patience::default(),
+        head_ms: 30_000,
+    })
+    .await;
     let response = sent.expect("a response");
     let status = response.status();
     let bytes = body::read(response.into_body(), "origin", 1 << 20).await.expect("a body");

@@ -7,7 +7,7 @@ use eyot_bundle::digest::Digest;
 use eyot_bundle::refusal::Reason;
 use eyot_link::body::{self, Body};
 use eyot_link::get::{Get, get};
-use eyot_link::line::Protocol;
+use eyot_link::line::{Patience, Protocol};
 use eyot_link::problem::Problem;
 use eyot_link::signature::{self, Covered};
 use eyot_link::tls::Authorities;
@@ -57,7 +57,17 @@ pub(super) async fn asked(house: &House, origin: &Origin, ask: Ask) -> Response<
     let url = format!("https://{}{}", origin.bound.wire[0], ask.path).parse().expect("a URL");
     let authorities = Authorities::Pem(house.ca_pem().as_bytes().to_vec());
     let Ask { protocol, method, headers, body, .. } = ask;
-    let get = get(Get { url, protocol, connect: None, authorities, method, headers, body, head_ms: 60_000 });
+    let get = get(Get {
+        url,
+        protocol,
+        connect: None,
+        authorities,
+        method,
+        headers,
+        body,
+        patience: Patience::default(),
+        head_ms: 60_000,
+    });
     get.await.expect("a response")
 }
 
@@ -93,7 +103,17 @@ pub(super) async fn fed(house: &House, origin: &Origin, bytes: &Bytes) -> Fed {
     let authorities = Authorities::Pem(house.ca_pem().as_bytes().to_vec());
     let Ask { protocol, method, headers, body, .. } = ask;
     let answer = tokio::spawn(async move {
-        let get = get(Get { url, protocol, connect: None, authorities, method, headers, body, head_ms: 60_000 });
+        let get = get(Get {
+            url,
+            protocol,
+            connect: None,
+            authorities,
+            method,
+            headers,
+            body,
+            patience: Patience::default(),
+            head_ms: 60_000,
+        });
         told(get.await.expect("a response")).await
     });
     let (most, rest) = (bytes.slice(..bytes.len() - 1), bytes.slice(bytes.len() - 1..));
