@@ -39,8 +39,9 @@ impl App {
         self.folder().join(format!("{name}.wasm"))
     }
 
-    /// With an upstream.
+    /// With an upstream; unless it says so, it has as long to be connected to as a busy machine needs.
     pub(crate) fn upstream(mut self, name: &str, server: &str, more: &str) -> Self {
+        let more = if more.is_empty() { "timeouts = { connect = \"60s\" }" } else { more };
         let _ = write!(self.body, "[upstreams.{name}]\nservers = [\"{server}\"]\n{more}\n");
         self
     }

@@ -19,7 +19,7 @@ use crate::harness::world::{Node, World, eyot};
 /// Who a node is that is started as somebody else.
 const NOBODY: u32 = 65_534;
 /// What is open waits for as long as a slow machine needs.
-const PATIENT: &str = "first_byte = \"10m\", between_bytes = \"10m\", total = \"20m\"";
+const PATIENT: &str = "connect = \"60s\", first_byte = \"10m\", between_bytes = \"10m\", total = \"20m\"";
 const LIMITS: &str = "[limits]\ndrain = \"5m\"\nbody_idle = \"10m\"\nsend_idle = \"10m\"\n";
 
 /// The node, and all around it.
