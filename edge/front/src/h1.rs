@@ -79,6 +79,7 @@ impl<A: Answer> Shared<A> {
         while let Some(head) = heads.take() {
             self.said.push(&head);
         }
+        self.said.end();
         match tunnel {
             None => self.last(response),
             Some((up, key)) => self.slot.answer(response, key.as_ref(), up),

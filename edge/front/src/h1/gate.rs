@@ -6,7 +6,7 @@ use core::pin::{Pin, pin};
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use eyot_plan::fault::{Code, Fault};
@@ -45,11 +45,31 @@ impl Refusals {
 /// Interim heads that are on their way to the client, as they are written (RFC 9112, section 4). One request after the
 /// other fills it, each within its bounds.
 #[derive(Debug, Default)]
-pub(super) struct Said(Mutex<BytesMut>);
+pub(super) struct Said(Mutex<Saying>);
+
+#[derive(Debug, Default)]
+struct Saying {
+    out: BytesMut,
+    /// A part of a response has been written, and perhaps not all of it: hyper may have begun with the next request, but
+    /// what is said before the next response must not stand inside of this one.
+    is_amid: bool,
+}
 
 impl Said {
+    fn saying(&self) -> MutexGuard<'_, Saying> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The response begins. What could not leave before it comes too late: it would stand behind.
+    pub(super) fn end(&self) {
+        let mut saying = self.saying();
+        if saying.is_amid {
+            saying.out.clear();
+        }
+    }
+
     pub(super) fn push(&self, head: &Response<()>) {
-        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let out = &mut self.saying().out;
         let status = head.status();
         let reason = status.canonical_reason().unwrap_or_default();
         out.put_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
@@ -193,27 +213,36 @@ impl<S: AsyncRead + Unpin, A> Read for Gate<S, A> {
 }
 
 impl<S: AsyncWrite + Unpin, A> Gate<S, A> {
-    /// Interim heads leave before all else.
+    /// Interim heads leave before all else, but not amid a response.
     fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut said = self.shared.said.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while !said.is_empty() {
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &said))?;
+        let mut saying = self.shared.said.saying();
+        while !saying.is_amid && !saying.out.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &saying.out))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            said.advance(written);
+            saying.out.advance(written);
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The same before a part of a response.
+    fn poll_said_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_said(cx))?;
+        self.shared.said.saying().is_amid = true;
         Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin, A> Write for Gate<S, A> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_said(cx))?;
+        ready!(self.poll_said_before(cx))?;
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when it has written everything it has.
+        self.shared.said.saying().is_amid = false;
         ready!(self.poll_said(cx))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
@@ -231,7 +260,7 @@ impl<S: AsyncWrite + Unpin, A> Write for Gate<S, A> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_said(cx))?;
+        ready!(self.poll_said_before(cx))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
     }
 }
