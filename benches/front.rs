@@ -11,6 +11,8 @@ mod cpu;
 #[path = "common/fleet.rs"]
 #[allow(dead_code, reason = "shared with the benchmark of functions")]
 mod fleet;
+#[path = "front/floor.rs"]
+mod floor;
 #[path = "front/load.rs"]
 mod load;
 #[path = "../tests/harness/process.rs"]
@@ -30,7 +32,7 @@ use bytes::Bytes;
 use eyot_link::line::Protocol;
 
 use load::{Job, Load};
-use servers::{Name, Server};
+use servers::{Part, Server};
 use upstream::Upstream;
 
 /// The size of a large body.
@@ -124,7 +126,7 @@ struct Figures {
 /// A row with its figures: by server, by round.
 type Measured = (Row, Vec<Vec<Figures>>);
 
-fn measure(load: &Load, server: &Server, row: Row, size: &Size, bodies: [&Bytes; 2]) -> Figures {
+fn measure(load: &Load, part: &Part, row: Row, size: &Size, bodies: [&Bytes; 2]) -> Figures {
     let Row { what, protocol, connections, streams } = row;
     let [small, bulk] = bodies;
     let (body, requests) = match what {
@@ -136,11 +138,10 @@ fn measure(load: &Load, server: &Server, row: Row, size: &Size, bodies: [&Bytes;
         What::Small => (requests as f64, requests as f64),
         What::File | What::Proxied => ((requests * body.len()) as f64 / 1e3, (requests * body.len()) as f64 / 1e9),
     };
-    server.empty_log();
-    let before_us = server.clock.us();
-    let job = Job { protocol, port: server.port, path: what.path(), body, requests, connections, streams };
+    let before_us = part.clock.us();
+    let job = Job { protocol, port: part.port, path: what.path(), body, requests, connections, streams };
     let took = load.run(&job);
-    let cpu_us = server.clock.us() - before_us;
+    let cpu_us = part.clock.us() - before_us;
     Figures { cpu: cpu_us / cpu_units, rate: units / took.as_secs_f64() }
 }
 
@@ -150,8 +151,9 @@ fn rounds(load: &Load, servers: &[Server], rows: &[Row], size: &Size, bodies: [&
     for _ in 0..size.rounds {
         for (row, measured) in &mut measured {
             for (server, measured) in servers.iter().zip(measured) {
-                if server.name != Name::Eyot || row.what != What::File {
-                    measured.push(measure(load, server, *row, size, bodies));
+                if let Some(part) = server.part(*row) {
+                    server.empty_log();
+                    measured.push(measure(load, part, *row, size, bodies));
                 }
             }
         }
@@ -160,6 +162,7 @@ fn rounds(load: &Load, servers: &[Server], rows: &[Row], size: &Size, bodies: [&
 }
 
 fn main() {
+    floor::become_it();
     // cargo adds `--bench`.
     let mut words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let whole = words.len();
@@ -173,8 +176,8 @@ fn main() {
     let load = Load::new(fleet.ca());
     let servers = servers::all(&fleet, upstream.address, &bulk);
     // The node has to pull its app.
-    for server in &servers {
-        load.wait(server.port, What::Small.path(), &small);
+    for port in servers.iter().filter_map(Server::port) {
+        load.wait(port, What::Small.path(), &small);
     }
     let measured = rounds(&load, &servers, &rows, &size, [&small, &bulk]);
     println!(

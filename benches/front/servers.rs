@@ -1,21 +1,25 @@
 //! The servers that are measured: ours, Caddy from Debian, and nginx where `NGINX` names one with HTTP/3. All have the
-//! same certificate, listen on loopback over all three protocols, and write an access log to a file.
+//! same certificate, listen on loopback over all three protocols, and write an access log to a file. Beside them the floor of
+//! HTTP/3, which writes none.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
+use eyot_link::line::Protocol;
+
 use super::cpu::Clock;
 use super::fleet::{Fleet, More};
 use super::process::{Process, free_port, listens, until};
-use super::tools;
+use super::{Row, What, floor, tools};
 
 /// Who is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
     Caddy,
     Eyot,
+    Floor,
     Nginx,
 }
 
@@ -24,6 +28,7 @@ impl Name {
         match self {
             Self::Caddy => "Caddy",
             Self::Eyot => "eyot",
+            Self::Floor => "floor",
             Self::Nginx => "nginx",
         }
     }
@@ -32,11 +37,19 @@ impl Name {
 /// A running server; it ends with its owner.
 pub(crate) struct Server {
     pub(crate) name: Name,
-    pub(crate) port: u16,
-    /// The CPU clock of its process.
-    pub(crate) clock: Clock,
+    /// Its processes: one for all answers, or one for each.
+    parts: Vec<Part>,
     /// Its access log: kept short, so that a long run fills no disk.
-    log: File,
+    log: Option<File>,
+}
+
+/// A process of a server.
+pub(crate) struct Part {
+    pub(crate) port: u16,
+    /// The CPU clock of the process.
+    pub(crate) clock: Clock,
+    /// What it answers, if not all.
+    only: Option<What>,
     /// A server of others; ours is the fleet's.
     _process: Option<Process>,
 }
@@ -44,7 +57,25 @@ pub(crate) struct Server {
 impl Server {
     /// Empties the access log.
     pub(crate) fn empty_log(&self) {
-        self.log.set_len(0).expect("a file of ours");
+        if let Some(log) = &self.log {
+            log.set_len(0).expect("a file of ours");
+        }
+    }
+
+    /// The part that can do a row.
+    pub(crate) fn part(&self, row: Row) -> Option<&Part> {
+        let can = match self.name {
+            Name::Caddy | Name::Nginx => true,
+            Name::Eyot => row.what != What::File,
+            Name::Floor => row.protocol == Protocol::H3,
+        };
+        let mut parts = self.parts.iter();
+        parts.find(|part| can && part.only.is_none_or(|only| only == row.what))
+    }
+
+    /// The ports that must answer a small request before anything is measured.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.parts.iter().find(|part| part.only.is_none()).map(|part| part.port)
     }
 }
 
@@ -63,11 +94,17 @@ pub(crate) fn all(fleet: &Fleet, upstream: SocketAddr, body: &[u8]) -> Vec<Serve
     fs::create_dir(&files).expect("a folder");
     fs::write(files.join("file"), body).expect("a file");
     let log = fleet.log().try_clone().expect("a handle");
-    let mut servers = vec![Server { name: Name::Eyot, port: fleet.port, clock: fleet.clock(), log, _process: None }];
+    let ours = Part { port: fleet.port, clock: fleet.clock(), only: None, _process: None };
+    let mut servers = vec![Server { name: Name::Eyot, parts: vec![ours], log: Some(log) }];
     servers.push(caddy(fleet, upstream, &files));
     if let Some(program) = std::env::var_os("NGINX").filter(|program| !program.is_empty()) {
         servers.push(nginx(Path::new(&program), fleet, upstream, &files));
     }
+    let parts = [What::Small, What::Proxied].map(|what| {
+        let (process, port) = floor::start(fleet, what);
+        Part { port, clock: Clock::of(process.id()), only: Some(what), _process: Some(process) }
+    });
+    servers.push(Server { name: Name::Floor, parts: parts.into(), log: None });
     servers
 }
 
@@ -132,5 +169,6 @@ fn started(name: Name, command: &mut Command, port: u16, log: &Path) -> Server {
         until("a server listens", || listens(port).then_some(true).or_else(|| process.has_ended().then_some(false)));
     assert!(listening, "{} ended: {}", name.word(), process.log());
     let log = File::options().create(true).append(true).open(log).expect("a log");
-    Server { name, port, clock: Clock::of(process.id()), log, _process: Some(process) }
+    let part = Part { port, clock: Clock::of(process.id()), only: None, _process: Some(process) };
+    Server { name, parts: vec![part], log: Some(log) }
 }

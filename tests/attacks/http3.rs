@@ -23,11 +23,17 @@ fn what_is_declared_or_sent_without_end_over_http_3_is_not_kept() {
         ("huge_on_control", LOAD),
         ("huge_settings", "connection H3_SETTINGS_ERROR"),
         ("huge_priority_update", LOAD),
-        // Those that wait for an answer, and one on another connection that has it.
-        ("held_body", " or 200"),
     ] {
         play(&house, attack, &[(attack, end)], "");
     }
+}
+
+#[test]
+fn bodies_that_are_held_over_http_3_take_no_more_than_the_windows_of_their_connection() {
+    // None is given up before the last of a hundred has begun.
+    let house = house("body_idle = \"10m\"");
+    // Those that wait for an answer, and one on another connection that has it.
+    play(&house, "held_body", &[("held_body", " or 200")], "");
 }
 
 #[test]
