@@ -13,7 +13,6 @@ use rustls_pki_types::CertificateDer;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -23,7 +22,7 @@ use crate::certificates::Certificates;
 use crate::connection::{Activity, Connection, Door, Named};
 use crate::drain::Drain;
 use crate::exchange::Exchanges;
-use crate::permits::{Permit, Permits};
+use crate::permits::{Permit, Permits, Place};
 use crate::proxy;
 use crate::tls::named::UNRECOGNIZED_NAME;
 use crate::tls::{Made, Tls};
@@ -58,53 +57,78 @@ pub(crate) struct Listener {
     pub(crate) is_ours: bool,
 }
 
-/// Takes connections until draining begins; where nobody takes over, also those that have begun by then.
+/// Takes connections until draining begins; where nobody takes over, also those that have begun by then. What was accepted
+/// is nobody else's, so it has its place, whatever comes.
 pub(crate) async fn tcp<A: Answer>(house: Arc<House<A>>, listener: Listener) {
     let Listener { socket, kind, is_ours } = listener;
-    let mut drain = house.drain.clone();
+    let (mut drain, mut cut) = (house.drain.clone(), house.drain.clone());
+    let mut waits = None;
     tokio::select! {
         biased;
         () = drain.draining() => {}
-        () = accept(&house, &socket, kind) => return,
+        () = accept(&house, &socket, kind, &mut waits) => return,
     }
-    if !drain.is_stopping() {
-        return;
+    if drain.is_stopping() {
+        if is_ours
+            && house.turn.is_alone()
+            && let Err(error) = last::begins(&socket)
+        {
+            tracing::debug!(%error, "a connection that begins at the very end may be reset");
+        }
+        tokio::select! {
+            biased;
+            () = drain.refusing() => {}
+            () = accept(&house, &socket, kind, &mut waits) => return,
+        }
+        accept_last(&house, socket, kind);
+    } else {
+        drop(socket);
     }
-    if is_ours
-        && house.turn.is_alone()
-        && let Err(error) = last::begins(&socket)
-    {
-        tracing::debug!(%error, "a connection that begins at the very end may be reset");
+    if waits.is_some() {
+        tokio::select! {
+            () = place(&house, kind, &mut waits) => {}
+            () = cut.cut() => {}
+        }
     }
-    tokio::select! {
-        biased;
-        () = drain.refusing() => {}
-        () = accept(&house, &socket, kind) => return,
-    }
-    // The kernel answers the others: it refuses them, and resets none. What is another process's turn is left to it.
+}
+
+/// The kernel answers the others: it refuses them, and resets none. What is another process's turn is left to it.
+fn accept_last<A: Answer>(house: &Arc<House<A>>, socket: TcpListener, kind: Kind) {
     let is_our_turn = house.turn.while_ours(|| ready(())).now_or_never().is_some();
     let (true, Ok(socket)) = (is_our_turn, socket.into_std()) else { return };
     while let (Ok((stream, client)), Some(place)) = (socket.accept(), house.permits.now()) {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            take(&house, Accepted { stream, client, place }, kind);
+            take(house, Accepted { stream, client, place }, kind);
         }
     }
 }
 
-async fn accept<A: Answer>(house: &Arc<House<A>>, listener: &TcpListener, kind: Kind) {
+/// A connection that was accepted and waits for its place.
+type Waits = Option<(TcpStream, SocketAddr)>;
+
+async fn accept<A: Answer>(house: &Arc<House<A>>, listener: &TcpListener, kind: Kind, waits: &mut Waits) {
     loop {
-        let (stream, client) = match house.turn.while_ours(|| listener.accept()).await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                pause(&error).await;
-                continue;
-            }
-        };
         // When all places are taken, one connection waits here and the rest in the backlog. The place is not taken
         // before: an idle listener would keep it from the others.
-        let Ok(place) = house.permits.wait().await else { return };
+        if waits.is_none() {
+            match house.turn.while_ours(|| listener.accept()).await {
+                Ok(accepted) => *waits = Some(accepted),
+                Err(error) => {
+                    pause(&error).await;
+                    continue;
+                }
+            }
+        }
+        place(house, kind, waits).await;
+    }
+}
+
+/// Gives a place to the connection that waits for one.
+async fn place<A: Answer>(house: &Arc<House<A>>, kind: Kind, waits: &mut Waits) {
+    let place = house.permits.wait().await;
+    if let (Some((stream, client)), Some(place)) = (waits.take(), place) {
         take(house, Accepted { stream, client, place }, kind);
     }
 }
@@ -113,7 +137,7 @@ async fn accept<A: Answer>(house: &Arc<House<A>>, listener: &TcpListener, kind: 
 struct Accepted {
     stream: TcpStream,
     client: SocketAddr,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 fn take<A: Answer>(house: &Arc<House<A>>, accepted: Accepted, kind: Kind) {

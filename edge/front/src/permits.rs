@@ -2,9 +2,9 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The connections of all listeners.
 #[derive(Debug)]
@@ -17,11 +17,17 @@ pub(crate) struct Permits {
     none: Notify,
 }
 
+/// One connection's place among all; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    all: Option<OwnedSemaphorePermit>,
+    permits: Arc<Permits>,
+}
+
 /// One connection's place among all and at its address; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    _all: OwnedSemaphorePermit,
-    permits: Arc<Permits>,
+    place: Place,
     address: IpAddr,
 }
 
@@ -38,40 +44,48 @@ impl Permits {
     }
 
     /// A place among all, waited for.
-    pub(crate) async fn wait(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
-        self.all.clone().acquire_owned().await
+    pub(crate) async fn wait(self: &Arc<Self>) -> Option<Place> {
+        let all = self.all.clone().acquire_owned().await.ok()?;
+        Some(Place { all: Some(all), permits: Arc::clone(self) })
     }
 
     /// A place among all, if there is one now.
-    pub(crate) fn now(&self) -> Option<OwnedSemaphorePermit> {
-        self.all.clone().try_acquire_owned().ok()
+    pub(crate) fn now(self: &Arc<Self>) -> Option<Place> {
+        let all = self.all.clone().try_acquire_owned().ok()?;
+        Some(Place { all: Some(all), permits: Arc::clone(self) })
     }
 
     /// A place at this address; `None` if it has too many.
-    pub(crate) fn at(self: &Arc<Self>, all: OwnedSemaphorePermit, client: IpAddr) -> Option<Permit> {
+    pub(crate) fn at(&self, place: Place, client: IpAddr) -> Option<Permit> {
         let address = block(client);
-        let mut counts = self.per_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts();
         let count = counts.entry(address).or_insert(0);
         if *count >= self.per_address_max {
+            // The place is given back when nothing is locked.
+            drop(counts);
             return None;
         }
         *count += 1;
-        Some(Permit { _all: all, permits: self.clone(), address })
+        Some(Permit { place, address })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        self.per_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a client that has not proven its address should do so first: when half the places are taken, in all or
     /// at that address, someone may be filling them in another's name.
     pub(crate) fn is_crowded(&self, client: IpAddr) -> bool {
-        let counts = self.per_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.counts();
         let here = counts.get(&block(client)).copied().unwrap_or(0);
         here.saturating_mul(2) >= self.per_address_max || self.all.available_permits() * 2 <= self.all_max as usize
     }
 
-    /// Resolves when every connection has ended. Meanwhile others may begin.
+    /// Resolves when every connection has ended, also those whose client is not known yet. Meanwhile others may begin.
     pub(crate) async fn none_left(&self) {
         loop {
             let none = self.none.notified();
-            if self.per_address.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            if self.all.available_permits() == self.all_max as usize {
                 return;
             }
             none.await;
@@ -79,17 +93,23 @@ impl Permits {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(self.all.take());
+        if self.permits.all.available_permits() == self.permits.all_max as usize {
+            self.permits.none.notify_waiters();
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut counts = self.permits.per_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.place.permits.counts();
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
                 counts.remove(&self.address);
             }
-        }
-        if counts.is_empty() {
-            self.permits.none.notify_waiters();
         }
     }
 }

@@ -242,3 +242,18 @@ fn connect_now(address: std::net::SocketAddr) -> tokio::net::TcpStream {
     stream.set_nonblocking(true).expect("a socket");
     tokio::net::TcpStream::from_std(stream).expect("a socket")
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_accepted_and_waits_for_its_place_is_served_when_another_process_takes_over() {
+    let settings = Settings { connections_max: 1, ..Settings::default() };
+    let mut front = Front::with(settings, |_| async { text("served") });
+    let first = front.client(Protocol::H2).await;
+    let waits = tcp(front.tls).await.expect("connected");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    front.hand_over();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    first.leave();
+    let mut client = front.client_on(Protocol::H1, waits).await.expect("its turn came");
+    assert_eq!(read(client.get("https://a.net/").await.expect("a response")).await.expect("a body"), "served");
+    front.ended().await;
+}

@@ -1,5 +1,7 @@
 //! Balancers that say who their client is.
 
+use core::time::Duration;
+
 use eyot_front::{Plain, Settings};
 use eyot_plan::body;
 use http::Response;
@@ -98,5 +100,19 @@ async fn a_balancer_that_says_nothing_is_closed_when_a_head_would_be() {
     let mut nothing = Vec::new();
     stream.read_to_end(&mut nothing).await.expect("closed");
     assert!(nothing.is_empty() && began.elapsed() >= Settings::default().header_timeout);
+    front.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_that_has_connected_may_name_its_client_when_another_process_has_taken_over() {
+    let mut front = front(true, 256);
+    let mut stream = tcp(front.plain).await.expect("a listener");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    front.hand_over();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let _ = stream.write_all(format!("{CLIENT}{REQUEST}").as_bytes()).await;
+    let mut response = String::new();
+    let _ = stream.read_to_string(&mut response).await;
+    assert!(response.ends_with("192.0.2.1:56324"), "{response:?}");
     front.ended().await;
 }
