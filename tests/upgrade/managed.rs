@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use super::house::{managed, signal};
 use super::load::{Fall, Load};
+use super::open::Open;
 use super::upgrades_in_a_row;
+use crate::harness::client::{Ask, PROTOCOLS, ask};
 use crate::harness::process::until;
 use crate::harness::size::size;
 
@@ -50,4 +52,26 @@ fn a_process_that_falls_after_it_has_proven_itself_is_started_again_and_meanwhil
     }
     load.end_but_for(&house, &falls);
     house.serves();
+}
+
+#[test]
+fn who_begins_to_connect_while_a_node_is_restarted_waits_for_the_next_process_and_is_answered() {
+    let house = managed(2);
+    let before = house.serves();
+    let mut open = Open::on(&house);
+    signal(before, "TERM");
+    until("it takes nobody any more", || house.node.process.log().contains("no connection begins here").then_some(()));
+    let late = PROTOCOLS.into_iter().flat_map(|protocol| [(protocol, "/env"), (protocol, "/fixed")]);
+    let late = late.map(|(protocol, path)| {
+        let request = Ask::at(&house.world, house.node.port, protocol, "shop.test", path).held();
+        (std::thread::spawn(move || ask(request)), protocol)
+    });
+    let late: Vec<_> = late.collect();
+    open.go_on(&house);
+    open.end(&house);
+    for (asked, protocol) in late {
+        let answer = asked.join().expect("no panic").unwrap_or_else(|error| panic!("{protocol:?}: {error}"));
+        assert_eq!(answer.status, 200, "{protocol:?}");
+    }
+    assert_ne!(house.serves(), before);
 }

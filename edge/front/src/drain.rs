@@ -26,6 +26,15 @@ impl From<()> for Ending {
     }
 }
 
+/// What becomes of a QUIC connection that begins when none is taken any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// Nothing is said: somebody else has the socket, too, and the process that comes next hears the client ask again.
+    Left,
+    /// The client is told, and goes elsewhere: nobody comes.
+    Refused,
+}
+
 /// How far the end has come. It only goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {

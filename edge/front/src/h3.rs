@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use crate::connection::{Activity, Connection, Named};
-use crate::drain::Drain;
+use crate::drain::{Drain, Late};
 use crate::error::Error;
 use crate::exchange;
 use crate::interim::{self, GoOn, Reach};
@@ -53,8 +53,8 @@ pub(crate) fn endpoint(tls: &Tls, keys: &Keys, turn: &Arc<Turn>, slot: Slot) -> 
     Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(Error::Socket)
 }
 
-/// Takes connections until what is left is cut; those that begin when nobody listens any more are refused.
-pub(crate) async fn listen<A: Answer>(house: Arc<House<A>>, endpoint: Endpoint) {
+/// Takes connections until what is left is cut, but none that begins when nobody listens here any more.
+pub(crate) async fn listen<A: Answer>(house: Arc<House<A>>, endpoint: Endpoint, late: Late) {
     let (mut drain, mut cut) = (house.drain.clone(), house.drain.clone());
     let mut is_refusing = false;
     let local = endpoint.local_addr().ok();
@@ -70,17 +70,39 @@ pub(crate) async fn listen<A: Answer>(house: Arc<House<A>>, endpoint: Endpoint) 
             }
             incoming = endpoint.accept() => match incoming {
                 None => return,
-                Some(incoming) if is_refusing => incoming.refuse(),
+                Some(incoming) if is_refusing => late.meets(incoming),
                 Some(incoming) => take(&house, incoming, local),
             },
         }
     }
 }
 
-/// Ends an endpoint, and waits until its last packets have left.
-pub(crate) async fn close(endpoint: &Endpoint) {
-    endpoint.close(H3_NO_ERROR, b"");
-    endpoint.wait_idle().await;
+/// Ends an endpoint whose connections are closed, and waits until its last packets have left.
+pub(crate) async fn close(endpoint: &Endpoint, late: Late) {
+    if late == Late::Refused {
+        endpoint.close(H3_NO_ERROR, b"");
+        return endpoint.wait_idle().await;
+    }
+    // One that was closed would refuse by itself what still comes.
+    let leave = async {
+        while let Some(incoming) = endpoint.accept().await {
+            late.meets(incoming);
+        }
+    };
+    tokio::select! {
+        biased;
+        () = leave => {}
+        () = endpoint.wait_idle() => {}
+    }
+}
+
+impl Late {
+    fn meets(self, incoming: Incoming) {
+        match self {
+            Self::Left => incoming.ignore(),
+            Self::Refused => incoming.refuse(),
+        }
+    }
 }
 
 /// Takes a connection if there is a place for it. Where places run short, the client proves its address first.

@@ -53,7 +53,7 @@ pub(crate) enum Kind {
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     pub(crate) kind: Kind,
-    /// Whether no other process has the socket.
+    /// Whether the socket is nobody's but this line's.
     pub(crate) is_ours: bool,
 }
 
@@ -96,7 +96,10 @@ pub(crate) async fn tcp<A: Answer>(house: Arc<House<A>>, listener: Listener) {
 fn accept_last<A: Answer>(house: &Arc<House<A>>, socket: TcpListener, kind: Kind) {
     let is_our_turn = house.turn.while_ours(|| ready(())).now_or_never().is_some();
     let (true, Ok(socket)) = (is_our_turn, socket.into_std()) else { return };
-    while let (Ok((stream, client)), Some(place)) = (socket.accept(), house.permits.now()) {
+    // The place comes first: what was accepted and has none would be reset, which else may wait for another process.
+    while let Some(place) = house.permits.now()
+        && let Ok((stream, client)) = socket.accept()
+    {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {

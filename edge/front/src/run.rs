@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::certificates::Certificates;
-use crate::drain::{Ending, ON_ITS_WAY, Phase, drain};
+use crate::drain::{Ending, Late, ON_ITS_WAY, Phase, drain};
 use crate::error::Error;
 use crate::exchange::Exchanges;
 use crate::h3;
@@ -19,7 +19,7 @@ use crate::listen::{self, House, Kind, Listener};
 use crate::permits::Permits;
 use crate::settings::Settings;
 use crate::sockets::{Lineage, Sockets};
-use crate::steer::{Generation, Keys, Relay, Steering};
+use crate::steer::{Generation, Keys, Relay, Slot, Steering};
 use crate::tls::{Tls, Waiting};
 use crate::turn::Turn;
 
@@ -27,7 +27,8 @@ use crate::turn::Turn;
 const ALT_SVC_SECONDS: u32 = 86_400;
 
 /// Serves until `shutdown` resolves; then takes nothing new, lets what is in flight end within `settings.drain`, cuts
-/// the rest and returns. Where the sockets were handed over, QUIC connections that still come here are served.
+/// the rest and returns. Where the sockets were handed over, QUIC connections that still come here are served; where they
+/// are somebody else's, too, those that come too late are left to whoever comes next.
 ///
 /// # Errors
 /// A socket that cannot be used, or TLS that cannot be set up, at the start. Nothing a client does.
@@ -75,6 +76,7 @@ pub async fn run<A: Answer>(
             Ending::Stop => {
                 phase.send_replace(Phase::Stopping);
                 sleep(ON_ITS_WAY).await;
+                tracing::info!("no connection begins here any more; what is in flight may end");
                 phase.send_replace(Phase::Draining)
             }
         };
@@ -86,8 +88,8 @@ pub async fn run<A: Answer>(
     }
     let _ = phase.send(Phase::Cut);
     permits.none_left().await;
-    for endpoint in &endpoints {
-        h3::close(endpoint).await;
+    for (endpoint, late) in &endpoints {
+        h3::close(endpoint, *late).await;
     }
     steering.end();
     Ok(())
@@ -103,7 +105,7 @@ fn first() -> std::io::Result<Lineage> {
 struct Started {
     /// To be kept as long as the endpoints.
     steering: Steering,
-    endpoints: Vec<quinn::Endpoint>,
+    endpoints: Vec<(quinn::Endpoint, Late)>,
     /// The tasks of the TCP listeners; they end with the phase.
     listening: JoinSet<()>,
 }
@@ -122,11 +124,15 @@ fn start<A: Answer>(house: &Arc<House<A>>, sockets: Sockets, lineage: &Lineage) 
     let steering = Steering::new(sockets.udp, lineage.relay.clone()).map_err(Error::Socket)?;
     let counts = &house.exchanges.settings.counts;
     let slots = steering.take(lineage.generation, lineage.is_handed_over, counts).map_err(Error::Socket)?;
-    let endpoints = slots.into_iter().map(|slot| h3::endpoint(&house.tls, &lineage.keys, &lineage.turn, slot));
-    let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+    let endpoint = |slot: Slot| {
+        let is_ours = slot.socket.local_addr().is_ok_and(|address| sockets.bound.contains(&address));
+        let late = if is_ours { Late::Refused } else { Late::Left };
+        Ok((h3::endpoint(&house.tls, &lineage.keys, &lineage.turn, slot)?, late))
+    };
+    let endpoints = slots.into_iter().map(endpoint).collect::<Result<Vec<_>, Error>>()?;
     let listening = listeners.into_iter().map(|listener| listen::tcp(house.clone(), listener)).collect();
-    for endpoint in &endpoints {
-        tokio::spawn(h3::listen(house.clone(), endpoint.clone()));
+    for (endpoint, late) in &endpoints {
+        tokio::spawn(h3::listen(house.clone(), endpoint.clone(), *late));
     }
     Ok(Started { steering, endpoints, listening })
 }

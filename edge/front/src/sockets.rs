@@ -26,7 +26,7 @@ pub struct Sockets {
     pub tls: Vec<TcpListener>,
     /// HTTP/1.1 in the clear.
     pub plain: Vec<TcpListener>,
-    /// Where TCP is listened for by sockets that no other process has: they were bound here.
+    /// Where the sockets, of TCP and of UDP, are nobody's but this line's: one of its processes bound them.
     pub bound: Vec<SocketAddr>,
     /// Whose they are among the generations of this node; none: the only one that there will be.
     pub lineage: Option<Lineage>,
@@ -89,8 +89,7 @@ impl Sockets {
             udp: self.udp.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
             tls: tcp(&self.tls)?,
             plain: tcp(&self.plain)?,
-            // Whoever has the second ones is another.
-            bound: Vec::new(),
+            bound: self.bound.clone(),
             lineage: self.lineage.clone(),
         })
     }

@@ -60,9 +60,10 @@ impl Sockets {
     /// # Errors
     /// The first that cannot be bound.
     pub fn handed(listen: &Listen, heir: Heir, handed: Handed) -> Result<Self, SocketsError> {
-        let Handed { datagrams, streams, admin_tcp, admin_unix, lineage, tickets } = handed;
+        let Handed { datagrams, streams, bound, admin_tcp, admin_unix, lineage, tickets } = handed;
         let admin = admin::Sockets { tcp: admin_tcp, unix: admin_unix };
-        let sockets = Self::with(listen, Inherited { streams, datagrams, admin }, Some(lineage))?;
+        let mut sockets = Self::with(listen, Inherited { streams, datagrams, admin }, Some(lineage))?;
+        sockets.front.bound.extend(bound);
         Ok(Self { heir: Some(heir), tickets, ..sockets })
     }
 

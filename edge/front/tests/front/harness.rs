@@ -85,6 +85,30 @@ impl Front {
         let folder = TempDir::new().expect("a folder");
         let files = [certify(&folder, "a", &["a.net", "*.a.net", "127.0.0.1"]), certify(&folder, "b", &["b.net"])];
         let certificates = Certificates::load(&files).expect("good files");
+        Self::of((folder, certificates), sockets, settings, handler)
+    }
+
+    /// Waits until it has ended, and starts another one with its certificates.
+    pub(crate) async fn followed<F, R>(mut self, sockets: Sockets, handler: F) -> Self
+    where
+        F: Fn(Arrival) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        self.stop();
+        self.running.await.expect("no panic").expect("no error");
+        Self::of((self.folder, self.certificates), sockets, Settings::default(), handler)
+    }
+
+    fn of<F, R>(
+        (folder, certificates): (TempDir, Arc<Certificates>),
+        sockets: Sockets,
+        settings: Settings,
+        handler: F,
+    ) -> Self
+    where
+        F: Fn(Arrival) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
         let (tls, plain) = (sockets.tls_addresses()[0], sockets.plain_addresses()[0]);
         let arrivals = Arc::default();
         let answer =

@@ -11,6 +11,7 @@ mod harness;
 mod hostile;
 mod interim;
 mod proxied;
+mod restart;
 mod resumption;
 mod retry;
 mod smuggling;

@@ -154,6 +154,7 @@ impl Giver {
             tickets: self.tickets.to_bytes().map(|keys| Hidden(STANDARD.encode(keys))),
             datagrams: front.udp.len(),
             streams: front.tls.len() + front.plain.len(),
+            bound: front.bound.clone(),
             admin_tcp: admin.tcp.len(),
             admin_unix: admin.unix.iter().map(|(_, path)| path.clone()).collect(),
             relays,

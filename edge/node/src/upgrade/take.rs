@@ -1,7 +1,7 @@
 //! The new process' side: what it was handed, and its way to become the one that serves.
 
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream as Blocking};
 use std::path::PathBuf;
@@ -33,6 +33,8 @@ const HANDED_WITHIN: Duration = Duration::from_secs(30);
 pub struct Handed {
     pub(crate) datagrams: Vec<UdpSocket>,
     pub(crate) streams: Vec<TcpListener>,
+    /// Where both are nobody's but this line's.
+    pub(crate) bound: Vec<SocketAddr>,
     pub(crate) admin_tcp: Vec<TcpListener>,
     pub(crate) admin_unix: Vec<(UnixListener, PathBuf)>,
     pub(crate) lineage: Lineage,
@@ -74,6 +76,7 @@ pub fn heir() -> io::Result<Option<(Heir, Handed)>> {
     let handed = Handed {
         datagrams: datagrams.into_iter().map(UdpSocket::from).collect(),
         streams: streams.into_iter().map(TcpListener::from).collect(),
+        bound: hello.bound,
         admin_tcp: admin_tcp.into_iter().map(TcpListener::from).collect(),
         admin_unix: admin_unix.into_iter().map(UnixListener::from).zip(hello.admin_unix).collect(),
         lineage: Lineage { generation, keys, is_handed_over: true, turn: Turn::new(true), relay },

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read as _};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::PathBuf;
@@ -68,6 +69,9 @@ pub(super) struct Hello {
     pub(super) datagrams: usize,
     /// TCP listeners.
     pub(super) streams: usize,
+    /// Where the sockets are nobody's but this line's. Of a version that does not say it, they may be a manager's.
+    #[serde(default)]
+    pub(super) bound: Vec<SocketAddr>,
     /// The admin's TCP listeners.
     pub(super) admin_tcp: usize,
     /// The admin's socket files.
@@ -201,6 +205,7 @@ mod tests {
             tickets: None,
             datagrams,
             streams: 0,
+            bound: Vec::new(),
             admin_tcp: 0,
             admin_unix: Vec::new(),
             relays: false,
