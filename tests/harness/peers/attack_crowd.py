@@ -391,13 +391,14 @@ def gone(here):
     connections, because who takes nothing is told nothing."""
     (host, port), deadline = here.tls.getsockname(), time.monotonic() + PATIENCE
     ends = f":{PORT:04X} {socket.inet_aton(host)[::-1].hex().upper()}:{port:04X} "
-    state = ""
+    state = None
     while time.monotonic() < deadline:
+        before = state
         with open("/proc/net/tcp") as connections:
             state = next((line.split()[3] for line in connections if ends in line), None)
         if state is None:
             here.close()
-            return "cut"
+            return "cut" if before else "not in the kernel's list"
         time.sleep(0.1)
     return "kept by the kernel" if state == "04" else "open"
 
