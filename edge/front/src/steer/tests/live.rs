@@ -13,6 +13,7 @@ use rustls::crypto::aws_lc_rs;
 
 use super::*;
 use crate::certificates::{Certificates, Files};
+use crate::drain::Late;
 use crate::h3;
 use crate::settings::Settings;
 use crate::sockets::{Addresses, Sockets};
@@ -115,7 +116,7 @@ impl Process {
     /// It ends, as [`crate::run`] does.
     async fn end(self) {
         for endpoint in &self.endpoints {
-            h3::close(endpoint).await;
+            h3::close(endpoint, Late::Refused).await;
         }
         self.steering.end();
     }
