@@ -308,13 +308,21 @@ def slow_h2_preface(address):
 def slow_h2_head(address):
     here = H2(PORT, source=address)
     drip(here, get(1)[:-1])
-    return here.end()
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and not here.is_over:
+        for what, _, why in here.said(0.25):
+            # One that was let go because it answers no PING was not ended for its slow head.
+            if what == "goaway":
+                here.close()
+                return f"GOAWAY {why}"
+    return "cut" if here.is_over else "not ended"
 
 
 def slow_h2_continuation(address):
     here = H2(PORT, source=address)
     here.put(frame(HEADERS, 0, 1, head()))
-    while not here.is_over:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and not here.is_over:
         here.put(frame(CONTINUATION, 0, 1, b"\0\1x\1y"))
         here.hear(0.25)
     return here.end()

