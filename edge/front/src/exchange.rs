@@ -40,33 +40,38 @@ pub(crate) struct Exchanges<A> {
 }
 
 impl<A: Answer> Exchanges<A> {
-    /// Answers one request of a connection.
-    pub(crate) async fn exchange<B>(
-        &self,
-        connection: &Connection,
+    /// Answers one request of a connection. What it leads to is found out at once: the future is small.
+    pub(crate) fn exchange<'a, B>(
+        &'a self,
+        connection: &'a Connection,
         request: Request<B>,
         reach: Reach,
         in_flight: InFlight,
-    ) -> Response<ResponseBody>
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<'a, A, B>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
     {
         let mut asked = Asked { method: request.method().clone(), tunnel: None, is_answered: Arc::default() };
-        let answer = async {
-            match self.arrival(connection, request, reach, &mut asked) {
-                Ok(Step::Answer(arrival)) => self.answer.answer(*arrival).await,
-                Ok(Step::Redirect(to)) => redirect(&to),
-                Ok(Step::Respond(response)) => *response,
-                Err(fault) => self.refusal(&fault),
-            }
-        };
-        let response = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
-            self.settings.counts.panicked();
-            tracing::error!(protocol = connection.protocol.label(), "the answer to a request panicked");
-            self.refusal(&Code::InternalError.into())
-        });
-        self.finish(connection, &asked, response, in_flight)
+        let step = AssertUnwindSafe(|| self.arrival(connection, request, reach, &mut asked));
+        let step = std::panic::catch_unwind(step);
+        async move {
+            let response = match step {
+                Ok(Ok(Step::Answer(arrival))) => {
+                    AssertUnwindSafe(self.answer.answer(arrival)).catch_unwind().await.ok()
+                }
+                Ok(Ok(Step::Redirect(to))) => Some(redirect(&to)),
+                Ok(Ok(Step::Respond(response))) => Some(*response),
+                Ok(Err(fault)) => Some(self.refusal(&fault)),
+                Err(_) => None,
+            };
+            let response = response.unwrap_or_else(|| {
+                self.settings.counts.panicked();
+                tracing::error!(protocol = connection.protocol.label(), "the answer to a request panicked");
+                self.refusal(&Code::InternalError.into())
+            });
+            self.finish(connection, &asked, response, in_flight)
+        }
     }
 
     /// The response to a request that never became one.

@@ -16,6 +16,7 @@ use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::begin::begin;
 use crate::connection::{Activity, Connection};
 use crate::drain::Drain;
 use crate::exchange::Exchanges;
@@ -72,7 +73,7 @@ where
         biased;
         reason = pings(http.ping_pong(), heard.clone()) => Some(reason),
         reason = heard.flood() => Some(reason),
-        () = streams(&exchanges, &connection, &mut http, &view) => None,
+        () = streams(&exchanges, &connection, &heard, &mut http, &view) => None,
         () = drain.cut() => None,
     };
     if let Some(reason) = ended {
@@ -100,8 +101,13 @@ fn builder(settings: &Settings) -> Builder {
 }
 
 /// Takes streams until the client leaves, or has been asked to and has no reason to stay.
-async fn streams<A, S>(exchanges: &Arc<Exchanges<A>>, connection: &Arc<Connection>, http: &mut Http<S>, drain: &Drain)
-where
+async fn streams<A, S>(
+    exchanges: &Arc<Exchanges<A>>,
+    connection: &Arc<Connection>,
+    heard: &Heard,
+    http: &mut Http<S>,
+    drain: &Drain,
+) where
     A: Answer,
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -114,7 +120,8 @@ where
             biased;
             accepted = http.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    Stream::new(exchanges.clone(), connection.clone(), respond).spawn(request, drain.clone());
+                    let stream = Stream::new(exchanges.clone(), connection.clone(), heard.clone(), respond);
+                    begin(stream.run(request, drain.clone())).await;
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection broke off"),
                 None => return,

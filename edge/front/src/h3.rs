@@ -7,11 +7,13 @@ use std::sync::Arc;
 use eyot_h3::server;
 use eyot_plan::arrival::{Answer, Interim, Protocol};
 use futures_util::FutureExt as _;
+use http::header;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Endpoint, EndpointConfig, Incoming, Runtime as _, TokioRuntime, VarInt, ZeroRttAccepted};
 use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
+use crate::begin::begin;
 use crate::connection::{Activity, Connection, Named};
 use crate::drain::{Drain, Late};
 use crate::error::Error;
@@ -227,7 +229,7 @@ async fn streams<A: Answer>(
             }
             accepted = http.accept() => match accepted {
                 Ok(Some((request, responder))) => {
-                    tokio::spawn(stream(house.clone(), connection.clone(), request, responder));
+                    begin(stream(house.clone(), connection.clone(), request, responder)).await;
                 }
                 Ok(None) => return,
                 Err(error) => {
@@ -242,43 +244,43 @@ async fn streams<A: Answer>(
 /// What a stream lends to its exchange.
 fn reach(request: &http::Request<eyot_h3::RecvBody>, responder: &mut server::Responder) -> Reach {
     let extended = request.extensions().get::<eyot_h3::Protocol>().map(|protocol| protocol.as_str().to_owned());
-    let (says, goes_on) = (responder.interim(), responder.interim());
+    let says = responder.interim();
     let interim = Interim::new(move |head| {
         says.send(interim::clean(head));
     });
-    let go_on: GoOn = Box::new(move || {
-        goes_on.send(interim::go_on());
+    let go_on = request.headers().contains_key(header::EXPECT).then(|| {
+        let goes_on = responder.interim();
+        Box::new(move || {
+            goes_on.send(interim::go_on());
+        }) as GoOn
     });
-    Reach { interim, go_on: Some(go_on), extended, tunnel: None }
+    Reach { interim, go_on, extended, tunnel: None }
 }
 
-/// One exchange, as a task of its own: it ends when the client leaves it, takes nothing, or with everything.
+/// One exchange: it ends when the client leaves it, takes nothing, or with everything.
 async fn stream<A: Answer>(
     house: Arc<House<A>>,
     connection: Arc<Connection>,
     request: http::Request<eyot_h3::RecvBody>,
     mut responder: server::Responder,
 ) {
-    let exchanges = &house.exchanges;
     let in_flight = connection.activity.begin();
     let reach = reach(&request, &mut responder);
     let mut drain: Drain = house.drain.clone();
-    // Pinned here: it is large, and each hand that it went through would copy it.
-    let exchange = pin!(async {
-        let response = tokio::select! {
-            biased;
-            () = responder.gone() => return,
-            response = exchanges.exchange(&connection, request, reach, in_flight) => response,
-        };
-        if let Err(error) = responder.send(response).await {
-            tracing::debug!(%error, "an HTTP/3 response broke off");
-        }
-    });
+    let mut cut = pin!(drain.cut());
     // In this order: most are over before anyone has to be asked to wake them.
+    let response = tokio::select! {
+        biased;
+        response = house.exchanges.exchange(&connection, request, reach, in_flight) => response,
+        () = responder.gone() => return,
+        () = &mut cut => return,
+    };
     tokio::select! {
         biased;
-        () = exchange => {}
-        () = drain.cut() => {}
+        sent = responder.send(response) => if let Err(error) = sent {
+            tracing::debug!(%error, "an HTTP/3 response broke off");
+        },
+        () = &mut cut => {}
     }
 }
 

@@ -2,6 +2,7 @@
 //! origin. It knows no route and no target: an [`eyot_plan::arrival::Answer`] is all it asks.
 
 mod acme;
+mod begin;
 mod certificates;
 mod connection;
 mod counts;

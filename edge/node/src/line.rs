@@ -1,5 +1,5 @@
 //! The request line: one request, top to bottom. `serve` owns the id, the clock and the record, and always gives a
-//! response; `answer` finds who answers and asks them; `respond` is the only place where a fault becomes HTTP.
+//! response; `find` finds who answers, `ask` asks them; `respond` is the only place where a fault becomes HTTP.
 //!
 //! It must never wait for the pull, and never decide what `plan` decides.
 
@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use tracing::Instrument as _;
 
 use crate::admit::{Came, admit};
-use crate::entry::{Entry, Kind, Target};
+use crate::entry::{Entry, Kind, Route, Target};
 use crate::loan::Loan;
 use crate::node::Node;
 use crate::record::{Record, Recorded};
@@ -28,7 +28,7 @@ const RELEASE: HeaderName = HeaderName::from_static("eyot-release");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 impl Answer for Node {
-    async fn answer(&self, arrival: Arrival) -> Response<Body> {
+    async fn answer(&self, arrival: Box<Arrival>) -> Response<Body> {
         serve(self, arrival).await
     }
 }
@@ -68,7 +68,7 @@ impl Asked {
     }
 }
 
-async fn serve(node: &Node, arrival: Arrival) -> Response<Body> {
+async fn serve(node: &Node, arrival: Box<Arrival>) -> Response<Body> {
     let mut record = Record::begin(&node.telemetry, &node.access, &arrival);
     let span = tracing::debug_span!("request", id = record.id);
     let answered = AssertUnwindSafe(answer(node, arrival, &mut record)).catch_unwind().instrument(span).await;
@@ -77,7 +77,32 @@ async fn serve(node: &Node, arrival: Arrival) -> Response<Body> {
 }
 
 /// Finds who answers, and asks them.
-async fn answer(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Response<Body>, Fault> {
+async fn answer(node: &Node, arrival: Box<Arrival>, record: &mut Record) -> Result<Response<Body>, Fault> {
+    match find(node, *arrival, record)? {
+        Found::Answer(response) => Ok(response),
+        // What waits is large: it has its own place, so that those who wait for nobody do not carry it.
+        Found::Asking(asking) => Box::pin(asking.answer(node, record)).await,
+    }
+}
+
+/// What a request leads to.
+enum Found {
+    /// Nobody has to be asked.
+    Answer(Response<Body>),
+    /// Somebody has to be.
+    Asking(Box<Asking>),
+}
+
+/// A request on its way to a target.
+struct Asking {
+    entry: Arc<Entry>,
+    route: Arc<Route>,
+    request: Request<Body>,
+    asked: Asked,
+}
+
+/// Finds who answers. What is fixed is the answer.
+fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fault> {
     let Arrival { request, protocol, client, connect, early, interim, .. } = arrival;
     let host = request.uri().host().unwrap_or_default();
     let entry = node.snapshots.find(host).map_err(|stray| {
@@ -95,20 +120,31 @@ async fn answer(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Re
     record.target(&route.target);
     let uri = request.uri().clone();
     let (request, trail) = admit(request, Came { connect, early }, &route, &node.config.node.fleet, &record.in_bytes)?;
+    if let (Kind::Respond(respond), None, None) = (&route.target.kind, connect, &route.fallback) {
+        return Ok(Found::Answer(fit(fixed::respond(respond))));
+    }
     let interim = proxy::interim(interim);
     let asked = Asked { protocol, client: client.ip(), uri, id: record.id.clone(), trail, connect, interim };
-    let Some(fallback) = &route.fallback else {
-        return ask(node, &entry, &route.target, request, &asked, record).await;
-    };
-    let (loan, request) = Loan::new(request);
-    let fault = match ask(node, &entry, &route.target, request, &asked, record).await {
-        Err(fault) if fault.code.side() != Side::Client && opens(fallback, &asked) => fault,
-        other => return other,
-    };
-    let Some(request) = loan.back() else { return Err(fault) };
-    record.fault(&fault);
-    record.target(fallback);
-    ask(node, &entry, fallback, request, &asked, record).await
+    Ok(Found::Asking(Box::new(Asking { entry, route, request, asked })))
+}
+
+impl Asking {
+    /// Asks the route's target, and its fallback if that fails without having touched the request.
+    async fn answer(self, node: &Node, record: &mut Record) -> Result<Response<Body>, Fault> {
+        let Self { entry, route, request, asked } = self;
+        let Some(fallback) = &route.fallback else {
+            return ask(node, &entry, &route.target, request, &asked, record).await;
+        };
+        let (loan, request) = Loan::new(request);
+        let fault = match ask(node, &entry, &route.target, request, &asked, record).await {
+            Err(fault) if fault.code.side() != Side::Client && opens(fallback, &asked) => fault,
+            other => return other,
+        };
+        let Some(request) = loan.back() else { return Err(fault) };
+        record.fault(&fault);
+        record.target(fallback);
+        ask(node, &entry, fallback, request, &asked, record).await
+    }
 }
 
 /// Whether a target can open what is asked for: a function's world has no upgrade, and a fixed 200 would look like an open
@@ -129,15 +165,20 @@ async fn ask(
     if !opens(target, asked) {
         return Err(Fault::new(Code::BadRequest).because("a WebSocket is opened at upstreams only"));
     }
-    // What waits long is large: it has its own place, so that those who need none of it do not carry it.
-    let mut response = match &target.kind {
+    // Each has its own place: one of them is large, and only one is asked.
+    let response = match &target.kind {
         Kind::Function(function) => Box::pin(call::call(node, entry, function, request, asked, record)).await?,
         Kind::Redirect(redirect) => fixed::redirect(redirect, &asked.uri)?,
         Kind::Respond(respond) => fixed::respond(respond),
         Kind::Upstream(upstream) => Box::pin(proxy::proxy(node, entry, upstream, request, asked)).await?,
     };
+    Ok(fit(response))
+}
+
+/// Without the fields that are not a target's to say.
+fn fit(mut response: Response<Body>) -> Response<Body> {
     forward::response_back(response.headers_mut());
-    Ok(response)
+    response
 }
 
 /// The methods of the routes for this URI.

@@ -97,5 +97,5 @@ impl Protocol {
 pub trait Answer: Send + Sync + 'static {
     /// Answers one arrival. It never fails: a fault is a response too. If the future or the response's body is
     /// dropped, the client has left.
-    fn answer(&self, arrival: Arrival) -> impl Future<Output = http::Response<Body>> + Send;
+    fn answer(&self, arrival: Box<Arrival>) -> impl Future<Output = http::Response<Body>> + Send;
 }

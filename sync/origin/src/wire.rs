@@ -125,9 +125,9 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
 }
 
 impl<H: Heads, B: Blobs> Answer for Wire<H, B> {
-    async fn answer(&self, arrival: Arrival) -> Response<Body> {
+    async fn answer(&self, arrival: Box<Arrival>) -> Response<Body> {
         let (method, path) = (arrival.request.method().clone(), arrival.request.uri().path().to_owned());
-        let mut response = match self.respond(arrival).await {
+        let mut response = match self.respond(*arrival).await {
             Ok(response) => response,
             Err(denied) => {
                 if matches!(denied, Denied::Failed(_)) {

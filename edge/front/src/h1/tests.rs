@@ -16,7 +16,7 @@ use crate::settings::{Plain, Settings};
 struct Echo;
 
 impl Answer for Echo {
-    async fn answer(&self, arrival: Arrival) -> Response<Body> {
+    async fn answer(&self, arrival: Box<Arrival>) -> Response<Body> {
         Response::new(arrival.request.into_body())
     }
 }
@@ -53,7 +53,7 @@ async fn a_client_that_does_not_take_the_answer_which_opens_its_tunnel_is_waited
 struct LeavesBodies;
 
 impl Answer for LeavesBodies {
-    async fn answer(&self, arrival: Arrival) -> Response<Body> {
+    async fn answer(&self, arrival: Box<Arrival>) -> Response<Body> {
         let mut response = Response::new(eyot_plan::body::empty());
         if arrival.request.method() == http::Method::POST {
             response.headers_mut().insert("x-long", HeaderValue::from_static(LONG));

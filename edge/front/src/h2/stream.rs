@@ -1,4 +1,4 @@
-//! One exchange of HTTP/2, as a task of its own: it ends when the client leaves it, takes nothing, or with everything.
+//! One exchange of HTTP/2: it ends when the client leaves it, takes nothing, or with everything.
 
 use core::future::poll_fn;
 use core::pin::pin;
@@ -15,6 +15,7 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 
 use super::body::Incoming;
+use super::watch::Heard;
 use crate::connection::{Connection, InFlight};
 use crate::drain::Drain;
 use crate::exchange::Exchanges;
@@ -27,6 +28,7 @@ use crate::tunnel::Accepted;
 pub(super) struct Stream<A> {
     exchanges: Arc<Exchanges<A>>,
     connection: Arc<Connection>,
+    heard: Heard,
     respond: SendResponse<Bytes>,
 }
 
@@ -34,28 +36,33 @@ pub(super) struct Stream<A> {
 struct Over;
 
 impl<A: Answer> Stream<A> {
-    pub(super) fn new(exchanges: Arc<Exchanges<A>>, connection: Arc<Connection>, respond: SendResponse<Bytes>) -> Self {
-        Self { exchanges, connection, respond }
+    pub(super) fn new(
+        exchanges: Arc<Exchanges<A>>,
+        connection: Arc<Connection>,
+        heard: Heard,
+        respond: SendResponse<Bytes>,
+    ) -> Self {
+        Self { exchanges, connection, heard, respond }
     }
 
     /// Answers the request.
-    pub(super) fn spawn(mut self, request: Request<RecvStream>, mut drain: Drain) {
+    pub(super) async fn run(mut self, request: Request<RecvStream>, mut drain: Drain) {
         let in_flight = self.connection.activity.begin();
-        tokio::spawn(async move {
-            let send_idle = self.exchanges.settings.send_idle;
-            // Pinned here: it is large, and each hand that it went through would copy it.
-            let exchange = pin!(async {
-                if let Ok(response) = self.answer(request, in_flight).await {
-                    let _ = self.send(response).await;
-                }
-            });
-            // In this order: most are over before anyone has to be asked to wake them.
-            tokio::select! {
-                biased;
-                _ = stall::watched(send_idle, exchange) => {}
-                () = drain.cut() => {}
+        let send_idle = self.exchanges.settings.send_idle;
+        // Pinned here: it is large, and each hand that it went through would copy it.
+        let exchange = pin!(async {
+            if let Ok(response) = self.answer(request, in_flight).await
+                && self.send(response).await.is_ok()
+            {
+                self.heard.ended_well();
             }
         });
+        // In this order: most are over before anyone has to be asked to wake them.
+        tokio::select! {
+            biased;
+            _ = stall::watched(send_idle, exchange) => {}
+            () = drain.cut() => {}
+        }
     }
 
     async fn answer(
@@ -75,7 +82,7 @@ impl<A: Answer> Stream<A> {
                 biased;
                 head = heads.next() => self.inform(head)?,
                 response = &mut answering => break response,
-                _ = poll_fn(|cx| self.respond.poll_reset(cx)) => return Err(Over),
+                _ = poll_fn(|cx| self.respond.poll_reset(cx)) => return Err(self.left()),
             }
         };
         heads.end();
@@ -83,6 +90,12 @@ impl<A: Answer> Stream<A> {
             self.inform(head)?;
         }
         Ok(response)
+    }
+
+    /// The client does not wait for the answer any more.
+    fn left(&self) -> Over {
+        self.heard.broken_off();
+        Over
     }
 
     fn inform(&mut self, head: Response<()>) -> Result<(), Over> {
@@ -109,7 +122,7 @@ impl<A: Answer> Stream<A> {
         loop {
             let frame = tokio::select! {
                 biased;
-                _ = poll_fn(|cx| out.poll_reset(cx)) => return Err(Over),
+                _ = poll_fn(|cx| out.poll_reset(cx)) => return Err(self.left()),
                 frame = body.frame() => frame,
             };
             match frame.map(|frame| frame.map(Frame::into_data)) {

@@ -17,7 +17,7 @@ use crate::settings::{Plain, Settings};
 struct Never;
 
 impl Answer for Never {
-    async fn answer(&self, _: Arrival) -> Response<Body> {
+    async fn answer(&self, _: Box<Arrival>) -> Response<Body> {
         pending().await
     }
 }

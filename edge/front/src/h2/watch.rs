@@ -3,7 +3,7 @@
 
 use core::future::Future as _;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
@@ -21,6 +21,9 @@ use super::linger::Linger;
 const IDLE_FRAMES_MAX: u32 = 5_000;
 const IDLE_FRAMES_A_SECOND: u32 = 100;
 const IDLE_FRAMES_A_REQUEST: u32 = 20;
+
+/// Requests that a client may break off while they are answered, over those that ended well.
+const RESETS_MAX: u32 = 100;
 
 /// The bytes before the first frame (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
@@ -43,6 +46,8 @@ pub(super) struct Heard(Arc<State>);
 
 struct State {
     last: Mutex<Instant>,
+    /// By how many the requests broken off outnumber those that ended well.
+    resets: AtomicU32,
     is_flood: AtomicBool,
     told: Notify,
 }
@@ -50,7 +55,8 @@ struct State {
 impl Heard {
     fn new() -> Self {
         let last = Mutex::new(Instant::now());
-        Self(Arc::new(State { last, is_flood: AtomicBool::new(false), told: Notify::new() }))
+        let (resets, is_flood) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self(Arc::new(State { last, resets, is_flood, told: Notify::new() }))
     }
 
     /// When something last came.
@@ -64,6 +70,19 @@ impl Heard {
             self.0.told.notified().await;
         }
         Reason::ENHANCE_YOUR_CALM
+    }
+
+    /// The client broke a request off that was being answered: one that does so again and again makes work for nothing.
+    pub(super) fn broken_off(&self) {
+        if self.0.resets.fetch_add(1, Ordering::Relaxed) >= RESETS_MAX {
+            self.say_flood();
+        }
+    }
+
+    /// A request was answered to its end.
+    pub(super) fn ended_well(&self) {
+        let resets = &self.0.resets;
+        let _ = resets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |resets| resets.checked_sub(1));
     }
 
     fn say_flood(&self) {

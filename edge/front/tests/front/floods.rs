@@ -54,25 +54,51 @@ async fn resets_of_requests_that_nobody_has_seen_end_the_connection() {
     front.ended().await;
 }
 
+/// Requests that a client may break off, over those that ended well.
+const BROKEN_OFF_MAX: u32 = 100;
+
 #[tokio::test]
-async fn a_client_that_makes_the_server_reset_again_and_again_is_ended() {
-    const OURS_MAX: u32 = 1024;
+async fn a_client_that_breaks_off_what_is_being_answered_again_and_again_is_ended() {
     let front = holding();
-    for (errors, is_ended) in [(OURS_MAX, false), (OURS_MAX + 1, true)] {
-        let mut raw = Raw::connect(&front).await;
-        // One after the other: each is seen, begun, and has to be given up.
-        for number in 0..errors {
-            raw.send(&[get(stream(number), true), overflow(stream(number))].concat()).await;
-            let said = raw.said().await.expect("an answer");
-            let last = number == OURS_MAX;
-            assert_eq!(matches!(said, Said::Goaway(ENHANCE_YOUR_CALM)), last, "{said:?}");
-            assert_eq!(matches!(said, Said::Reset(..)), !last, "{said:?}");
+    // Errors of a stream that the server has to reset, and resets of its own.
+    for (name, break_off) in [("overflow", overflow as fn(u32) -> Vec<u8>), ("cancel", cancel)] {
+        for (count, is_ended) in [(BROKEN_OFF_MAX, false), (BROKEN_OFF_MAX + 1, true)] {
+            let (mut raw, before) = (Raw::connect(&front).await, front.arrivals.load(Ordering::Relaxed));
+            // One after the other: each is seen, begun, and has to be given up.
+            for number in 0..count {
+                raw.send(&get(stream(number), true)).await;
+                while front.arrivals.load(Ordering::Relaxed) <= before + number as usize {
+                    tokio::task::yield_now().await;
+                }
+                raw.send(&break_off(stream(number))).await;
+            }
+            raw.send(&get(stream(count), false)).await;
+            let answered = loop {
+                match raw.said().await {
+                    Some(Said::Reset(..)) => {}
+                    said => break said,
+                }
+            };
+            let expect = if is_ended { Said::Goaway(ENHANCE_YOUR_CALM) } else { Said::Head(stream(count)) };
+            assert_eq!(answered, Some(expect), "{name}");
+            assert!(serves(&front).await);
         }
-        if !is_ended {
-            raw.send(&get(stream(errors), false)).await;
-            assert_eq!(raw.said().await, Some(Said::Head(stream(errors))));
+    }
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn requests_that_end_well_make_good_for_those_that_are_broken_off() {
+    let front = holding();
+    let mut raw = Raw::connect(&front).await;
+    for number in 0..2 * BROKEN_OFF_MAX {
+        let before = front.arrivals.load(Ordering::Relaxed);
+        raw.send(&get(stream(2 * number), true)).await;
+        while front.arrivals.load(Ordering::Relaxed) == before {
+            tokio::task::yield_now().await;
         }
-        assert!(serves(&front).await);
+        raw.send(&[cancel(stream(2 * number)), get(stream(2 * number + 1), false)].concat()).await;
+        assert_eq!(raw.said().await, Some(Said::Head(stream(2 * number + 1))));
     }
     front.ended().await;
 }

@@ -40,9 +40,9 @@ struct Asked {
 }
 
 impl Answer for Asked {
-    async fn answer(&self, arrival: Arrival) -> Response<Body> {
+    async fn answer(&self, arrival: Box<Arrival>) -> Response<Body> {
         self.arrivals.fetch_add(1, Ordering::Relaxed);
-        (self.handler)(arrival).await
+        (self.handler)(*arrival).await
     }
 }
 

@@ -47,11 +47,11 @@ where
     let ticket = shared.ticket();
     let message = Message::response(&head.method, shared.limits.bounds());
     let mut incoming = Incoming::new(recv, message, Arc::clone(shared), Code::REQUEST_CANCELLED);
-    let outgoing = Outgoing::new(send, Arc::clone(shared), Code::REQUEST_CANCELLED);
+    let mut outgoing = Outgoing::new(send, Arc::clone(shared), Code::REQUEST_CANCELLED);
     let keep = Arc::clone(inner);
     let mut upload = Upload::begin(async move {
         let result = outgoing.send(encoded, body, length).await;
-        drop((keep, ticket));
+        drop((outgoing, keep, ticket));
         result
     })
     .await;

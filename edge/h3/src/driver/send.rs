@@ -212,7 +212,7 @@ impl Outgoing {
     }
 
     /// Ends the stream well.
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn finish(&mut self) {
         if let Some(mut stream) = self.stream.take()
             && stream.finish().is_ok()
         {
@@ -226,7 +226,7 @@ impl Outgoing {
     }
 
     /// Sends the head and then the body, and ends the stream. `length` is what content-length promises.
-    pub(crate) async fn send<B>(mut self, head: Encoded, body: B, length: Option<u64>) -> Result<(), Error>
+    pub(crate) async fn send<B>(&mut self, head: Encoded, body: B, length: Option<u64>) -> Result<(), Error>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

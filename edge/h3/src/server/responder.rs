@@ -14,7 +14,7 @@ use super::Interim;
 use super::interim::{self, Line};
 use crate::Error;
 use crate::core::code::Code;
-use crate::core::encode::{self, Unsendable};
+use crate::core::encode::{self, Encoded, Unsendable};
 use crate::core::priority::Priority;
 use crate::driver::send::{Outgoing, promise};
 use crate::driver::shared::{Ticket, lock};
@@ -28,6 +28,17 @@ pub struct Responder {
     method: Method,
     /// The interim responses that wait, if any are said so.
     line: Option<Arc<Line>>,
+}
+
+/// A response whose head is made.
+struct Begun<B> {
+    outgoing: Outgoing,
+    ticket: Arc<Ticket>,
+    head: Encoded,
+    /// None: the response has none.
+    body: Option<B>,
+    /// What content-length promises.
+    length: Option<u64>,
 }
 
 impl Responder {
@@ -68,11 +79,26 @@ impl Responder {
     ///
     /// For an extended CONNECT a status of 2xx accepts the tunnel: this body is what goes to the client, the request's is
     /// what comes from it, and each ends by itself. One that breaks off resets the stream with H3_REQUEST_CANCELLED.
-    pub async fn send<B>(mut self, response: Response<B>) -> Result<(), Error>
+    pub fn send<B>(self, response: Response<B>) -> impl Future<Output = Result<(), Error>> + use<B>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        // Here and not in the future: what it takes apart is large, and no step after it needs it.
+        let begun = self.begin(response);
+        async move {
+            let Begun { mut outgoing, ticket, head, body, length } = begun?;
+            let result = match body {
+                Some(body) => outgoing.send(head, body, length).await,
+                None => outgoing.send(head, Empty::new(), None).await,
+            };
+            drop((outgoing, ticket));
+            result
+        }
+    }
+
+    /// What is to be sent.
+    fn begin<B: Body>(mut self, response: Response<B>) -> Result<Begun<B>, Error> {
         let (mut head, body) = response.into_parts();
         if head.status.is_informational() {
             return Err(Error::Unsendable(Unsendable::Status));
@@ -104,14 +130,7 @@ impl Responder {
             self.outgoing.on_drop(Code::REQUEST_CANCELLED);
         }
         let Self { outgoing, ticket, .. } = self;
-        let result = if bodiless {
-            drop(body);
-            outgoing.send(head, Empty::new(), None).await
-        } else {
-            outgoing.send(head, body, length).await
-        };
-        drop(ticket);
-        result
+        Ok(Begun { outgoing, ticket, head, body: (!bodiless).then_some(body), length })
     }
 
     /// Resolves when nobody waits for the response any more: the client reset or stopped the stream, or the connection

@@ -87,7 +87,7 @@ impl House {
     }
 
     async fn ask(&self, request: http::request::Builder, body: Body) -> Response<Body> {
-        self.node.answer(arrival(request, body)).await
+        self.node.answer(Box::new(arrival(request, body))).await
     }
 
     async fn get(&self, path: &str) -> Response<Body> {

@@ -35,7 +35,7 @@ async fn a_request_in_early_data_is_too_early_unless_its_route_takes_it_and_it_i
         let what = format!("{method} {path} early {early} said {said:?}");
         let request = Request::builder().method(method).uri(format!("https://shop.test{path}"));
         let request = said.iter().fold(request, |request, value| request.header("early-data", *value));
-        let response = house.node.answer(Arrival { early, ..arrival(request, body::empty()) }).await;
+        let response = house.node.answer(Box::new(Arrival { early, ..arrival(request, body::empty()) })).await;
         assert_eq!(response.status(), status, "{what}");
         let told = text(response).await;
         if status == 425 {
@@ -56,7 +56,8 @@ async fn no_tunnel_is_opened_in_early_data() {
     early["early_data"] = json!(true);
     house.release(1, &json!({"routes": [early], "upstreams": {"api": {"servers": ["http://127.0.0.1:9"]}}}));
     let request = arrival(Request::get("https://shop.test/"), body::empty());
-    let response = house.node.answer(Arrival { early: true, connect: Some(Connect::WebSocket), ..request }).await;
+    let response =
+        house.node.answer(Box::new(Arrival { early: true, connect: Some(Connect::WebSocket), ..request })).await;
     assert_eq!(response.status(), 425);
 }
 
@@ -68,7 +69,7 @@ async fn a_function_is_told_that_its_request_came_early() {
     house.release(1, &json!({"routes": [early], "functions": {"echo": house.function("echo", &[])}}));
     for (is_early, expect) in [(true, Some("1")), (false, None)] {
         let request = arrival(Request::get("https://shop.test/"), body::empty());
-        let response = house.node.answer(Arrival { early: is_early, ..request }).await;
+        let response = house.node.answer(Box::new(Arrival { early: is_early, ..request })).await;
         let saw = response.headers().get("x-saw-early-data").map(|value| value.to_str().expect("text"));
         assert_eq!((response.status().as_u16(), saw), (200, expect));
     }

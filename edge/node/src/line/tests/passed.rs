@@ -153,7 +153,7 @@ async fn eight_hints_of_an_upstream_pass_and_say_nothing_that_is_the_nodes_to_sa
     let tell = Arc::clone(&told);
     let interim = Interim::new(move |head| tell.lock().expect("no panic").push(head));
     let request = arrival(Request::get("https://shop.test/"), body::empty());
-    let response = house.node.answer(Arrival { interim, ..request }).await;
+    let response = house.node.answer(Box::new(Arrival { interim, ..request })).await;
     assert_eq!(response.status(), 204);
     let told = told.lock().expect("no panic");
     assert_eq!(told.len(), 8);

@@ -59,7 +59,7 @@ async fn a_websocket_passes_through_to_an_upstream_whatever_it_weighs_and_is_on_
     // More than the body of a request may have.
     let (pieces, piece) = (101, bytes::Bytes::from(vec![7; 1 << 20]));
     let sent = futures_util::stream::iter((0..pieces).map(move |_| Ok(http_body::Frame::data(piece.clone()))));
-    let response = house.node.answer(opening("/chat", StreamBody::new(sent).boxed_unsync())).await;
+    let response = house.node.answer(Box::new(opening("/chat", StreamBody::new(sent).boxed_unsync()))).await;
     assert_eq!(response.status(), 200);
     assert!(!response.headers().contains_key("alt-svc") && response.headers().contains_key("x-request-id"));
     let back = response.into_body().collect().await.expect("a whole tunnel").to_bytes();
@@ -102,7 +102,7 @@ async fn a_websocket_is_refused_where_nothing_could_speak_it() {
         ("/moved", 400, "bad_request"),
         ("/open", 502, "upstream_unreachable"),
     ] {
-        let response = house.node.answer(opening(path, body::empty())).await;
+        let response = house.node.answer(Box::new(opening(path, body::empty()))).await;
         assert_eq!(response.status(), status, "{path}");
         assert!(text(response).await.contains(&format!("\"{code}\"")), "{path}");
     }
@@ -117,7 +117,7 @@ async fn a_tunnel_of_a_release_that_is_four_releases_old_is_ended() {
     let parts = json!({"routes": [to], "upstreams": upstreams});
     house.granted(1, &parts, &loopback());
     let silent = StreamBody::new(futures_util::stream::pending()).boxed_unsync();
-    let mut response = house.node.answer(opening("/chat", silent)).await;
+    let mut response = house.node.answer(Box::new(opening("/chat", silent))).await;
     response.body_mut().frame().await.expect("a frame").expect("the head it gave back");
     let reading = tokio::spawn(response.into_body().collect());
     let held: Vec<_> = (2..=5)
