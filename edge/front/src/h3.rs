@@ -32,6 +32,9 @@ const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
 /// QUIC version 1 (RFC 9000): drafts are long over.
 const VERSION_1: u32 = 1;
 
+/// Connections that begin while the last packets of an endpoint leave, and are left to others: a flood holds nobody up.
+const LATE_MAX: usize = 10_000;
+
 /// The transport of all connections.
 pub(crate) fn transport(settings: &Settings) -> quinn::TransportConfig {
     eyot_h3::server_transport(settings.streams_max)
@@ -85,17 +88,18 @@ pub(crate) async fn close(endpoint: &Endpoint, late: Late) {
         endpoint.close(H3_NO_ERROR, b"");
         return endpoint.wait_idle().await;
     }
-    // One that was closed would refuse by itself what still comes.
-    let leave = async {
-        while let Some(incoming) = endpoint.accept().await {
-            late.meets(incoming);
+    // One that was closed would refuse by itself what still comes. In this order: what is dropped unmet is refused too.
+    for _ in 0..LATE_MAX {
+        tokio::select! {
+            biased;
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => late.meets(incoming),
+                None => return,
+            },
+            () = endpoint.wait_idle() => return,
         }
-    };
-    tokio::select! {
-        biased;
-        () = leave => {}
-        () = endpoint.wait_idle() => {}
     }
+    endpoint.wait_idle().await;
 }
 
 impl Late {

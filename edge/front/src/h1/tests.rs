@@ -12,6 +12,9 @@ use crate::drain::drain;
 use crate::guard::Guards;
 use crate::settings::{Plain, Settings};
 
+const HANDSHAKE: &str = "GET / HTTP/1.1\r\nhost: a.net\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 /// Accepts every tunnel, and sends back what comes through it.
 struct Echo;
 
@@ -41,11 +44,34 @@ async fn a_client_that_does_not_take_the_answer_which_opens_its_tunnel_is_waited
     let (_phase, drain) = drain();
     let serving = tokio::spawn(serve(exchanges, connection(), ours, drain));
     let began = Instant::now();
-    let handshake = "GET / HTTP/1.1\r\nhost: a.net\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    theirs.write_all(handshake.as_bytes()).await.expect("it is read");
+    theirs.write_all(HANDSHAKE.as_bytes()).await.expect("it is read");
     serving.await.expect("no panic");
     assert!(began.elapsed() >= send_idle && began.elapsed() < tunnel_idle, "{:?}", began.elapsed());
+}
+
+/// Accepts every tunnel, says something, and ends it without a look at what comes through it.
+struct Leaves;
+
+impl Answer for Leaves {
+    async fn answer(&self, _: Box<Arrival>) -> Response<Body> {
+        Response::new(eyot_plan::body::full("bye"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_still_sends_as_its_tunnel_ends_is_read_a_little_longer() {
+    use tokio::io::AsyncReadExt as _;
+    let (ours, mut theirs) = duplex(1024);
+    let (_phase, drain) = drain();
+    let serving = tokio::spawn(serve(exchanges(Leaves), connection(), ours, drain));
+    theirs.write_all(HANDSHAKE.as_bytes()).await.expect("it is read");
+    let mut said = String::new();
+    theirs.read_to_string(&mut said).await.expect("text");
+    assert!(said.starts_with("HTTP/1.1 101") && said.ends_with("\r\n\r\nbye"), "{said}");
+    // A socket that is closed with this unread would be reset, and what was said would be lost with it.
+    theirs.write_all(&[7; 10_000]).await.expect("it is read");
+    drop(theirs);
+    serving.await.expect("no panic");
 }
 
 /// Answers a POST with a head that the client's side does not hold, and leaves its body alone until that is said; tells

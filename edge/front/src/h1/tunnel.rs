@@ -84,10 +84,10 @@ fn switch(headers: &mut HeaderMap, key: &HeaderValue) {
 impl Tunnel {
     /// Carries both ways until the answer's side has ended or broken off; `early` is what the client has sent so far.
     pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, io: S, early: Bytes) {
-        let (read, mut write) = tokio::io::split(io);
+        let (mut read, mut write) = tokio::io::split(io);
         let Self { up, down } = self;
         let up = async {
-            carry_up(read, up, early).await;
+            carry_up(&mut read, up, early).await;
             core::future::pending::<()>().await;
         };
         let is_well = tokio::select! {
@@ -95,12 +95,12 @@ impl Tunnel {
             () = up => false,
         };
         if is_well {
-            linger(tokio::io::join(tokio::io::empty(), write)).await;
+            linger(tokio::io::join(read, write)).await;
         }
     }
 }
 
-async fn carry_up<S: AsyncRead + Unpin>(mut read: ReadHalf<S>, mut up: Up, early: Bytes) {
+async fn carry_up<S: AsyncRead>(read: &mut ReadHalf<S>, mut up: Up, early: Bytes) {
     if !early.is_empty() && up.send_data(early).await.is_err() {
         return;
     }

@@ -132,16 +132,21 @@ impl Giver {
     async fn take_back(&self, successor: Option<Successor>) {
         let mut successor = successor;
         successor.iter_mut().for_each(Successor::kill);
-        if let Err(error) = self.steering.steer(self.lineage.generation, Other::Gone) {
-            tracing::error!(%error, "QUIC is steered as if the new process served");
-        }
+        self.steer_back();
         self.lineage.turn.alone();
         if let Some(successor) = &mut successor {
-            // Its hold on the ledger ends with it.
+            // Its hold on the ledger ends with it, and so does the last word that it may have had on the steering.
             successor.ended().await;
+            self.steer_back();
         }
         self.upgrades.successor(None);
         self.pull.resume();
+    }
+
+    fn steer_back(&self) {
+        if let Err(error) = self.steering.steer(self.lineage.generation, Other::Gone) {
+            tracing::error!(%error, "QUIC is steered as if the new process served");
+        }
     }
 
     fn hello(&self, relays: bool) -> Hello {
