@@ -1,15 +1,19 @@
 //! Attacks on HTTP/3 by the byte of a stream (RFC 9114, RFC 9204): what ends, with which code, and what it costs.
 
-use super::{Attacker, CONNECTION_BYTES, House, ended, house};
+use super::{Attacker, CONNECTION_BYTES, House, Row, ended, house};
 use crate::harness::size::size;
+
+/// What a client may send on a connection before it is read (LIMITS.md).
+const WINDOW_BYTES: u64 = 1 << 20;
 
 const LOAD: &str = "connection H3_EXCESSIVE_LOAD";
 
 /// Plays an attack of HTTP/3, one connection after the other.
-fn play(house: &House, attack: &str, table: &[(&str, &str)], others: &str) {
+fn play(house: &House, attack: &str, table: &[(&str, &str)], others: &str) -> Vec<Row> {
     let arguments = [size().attack_bytes, size().attack_rounds];
     let rows = house.attacked("attack_http3.py", attack, &arguments, CONNECTION_BYTES);
     ended(attack, &rows, table, others);
+    rows
 }
 
 #[test]
@@ -33,7 +37,8 @@ fn bodies_that_are_held_over_http_3_take_no_more_than_the_windows_of_their_conne
     // None is given up before the last of a hundred has begun.
     let house = house("body_idle = \"10m\"");
     // Those that wait for an answer, and one on another connection that has it.
-    play(&house, "held_body", &[("held_body", " or 200")], "");
+    let rows = play(&house, "held_body", &[("held_body", " or 200")], "");
+    assert!(rows[0].sent >= WINDOW_BYTES, "{rows:?}: the window of the connection was not filled");
 }
 
 #[test]

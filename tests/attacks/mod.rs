@@ -27,6 +27,9 @@ const CONNECTION_BYTES: u64 = 4 << 20;
 /// What is not the attack's: the neighbour's connections, what the allocator keeps, code that was not touched before.
 const MARGIN_BYTES: u64 = 6 << 20;
 
+/// An attack takes its time, and so may those that wait meanwhile.
+const PATIENT: &str = "connect = \"60s\", first_byte = \"10m\", between_bytes = \"10m\", total = \"20m\"";
+
 /// A node with an upstream at `/up/`, and a fixed answer that the neighbour asks for.
 struct House {
     world: World,
@@ -55,7 +58,7 @@ fn house(limits: &str) -> House {
     let private = format!("127.0.0.1/32={}", upstream.address.port());
     assert!(world.grant("shop", &["shop.test"], &["--private", &private]).status.success());
     let app = App::new("shop", &["shop.test"])
-        .upstream("api", &upstream.url(), "")
+        .upstream("api", &upstream.url(), &format!("timeouts = {{ {PATIENT} }}"))
         .route("shop.test", "/up/*", "upstream = \"api\"")
         .route("shop.test", "/fixed", "respond = { status = 200, body = \"fixed\" }")
         .written();

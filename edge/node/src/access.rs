@@ -131,8 +131,9 @@ impl Log {
 
     fn to(sink: Box<dyn Sink>, telemetry: Arc<Telemetry>) -> io::Result<Self> {
         let lines = Arc::<Lines>::default();
-        let pumped = Arc::clone(&lines);
-        let thread = std::thread::Builder::new().name("eyot-access".to_owned()).spawn(move || pump(&pumped, sink))?;
+        let (pumped, told) = (Arc::clone(&lines), Arc::clone(&telemetry));
+        let thread = std::thread::Builder::new().name("eyot-access".to_owned());
+        let thread = thread.spawn(move || pump(&pumped, sink, &told))?;
         Ok(Self { lines: Some(lines), thread: Some(thread), telemetry })
     }
 
@@ -169,17 +170,21 @@ impl Drop for Log {
 
 /// Where lines end.
 trait Sink: Send {
-    /// Writes some lines, each with its newline.
-    fn write(&mut self, lines: &str) -> io::Result<()>;
+    /// Writes some lines, each with its newline. How many could not be written.
+    fn write(&mut self, lines: &str) -> u64;
 }
 
 /// Standard output.
 struct Stdout;
 
 impl Sink for Stdout {
-    fn write(&mut self, lines: &str) -> io::Result<()> {
+    fn write(&mut self, lines: &str) -> u64 {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush())
+        match stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => 0,
+            // How much of them was is not known.
+            Err(_) => lines.lines().count() as u64,
+        }
     }
 }
 
@@ -193,20 +198,23 @@ fn journal() -> io::Result<UnixDatagram> {
 }
 
 impl Sink for Journal {
-    fn write(&mut self, lines: &str) -> io::Result<()> {
-        for line in lines.lines() {
+    fn write(&mut self, lines: &str) -> u64 {
+        let lost = lines.lines().filter(|line| {
             let entry = format!("PRIORITY=6\nSYSLOG_IDENTIFIER=eyot-access\nMESSAGE={line}\n");
-            self.0.send(entry.as_bytes())?;
-        }
-        Ok(())
+            self.0.send(entry.as_bytes()).is_err()
+        });
+        lost.count() as u64
     }
 }
 
-/// Writes until the log is gone. What cannot be written is lost: there is nobody to tell.
-fn pump(lines: &Lines, mut sink: Box<dyn Sink>) {
+/// Writes until the log is gone. What cannot be written is lost, and counted.
+fn pump(lines: &Lines, mut sink: Box<dyn Sink>, telemetry: &Telemetry) {
     let mut text = String::new();
     while lines.take(&mut text) {
-        let _ = sink.write(&text);
+        let lost = sink.write(&text);
+        if lost > 0 {
+            telemetry.log_dropped("access", lost);
+        }
     }
 }
 
@@ -291,13 +299,33 @@ mod tests {
     }
 
     impl Sink for Gate {
-        fn write(&mut self, lines: &str) -> io::Result<()> {
+        fn write(&mut self, lines: &str) -> u64 {
             for line in lines.lines() {
                 let _ = self.told.send(line.to_owned());
                 let _ = self.go.recv();
             }
-            Ok(())
+            0
         }
+    }
+
+    #[test]
+    fn a_line_that_journald_does_not_take_is_counted_and_those_after_it_are_written() {
+        let (ours, theirs) = UnixDatagram::pair().expect("two sockets");
+        let mut journal = Journal(ours);
+        // More than a datagram may have.
+        let large = "x".repeat(16 << 20);
+        assert_eq!(journal.write(&format!("first\n{large}\nlast\n")), 1);
+        for line in ["first", "last"] {
+            let mut entry = [0; 100];
+            let length = theirs.recv(&mut entry).expect("an entry");
+            assert!(entry[..length].ends_with(format!("MESSAGE={line}\n").as_bytes()));
+        }
+        drop(theirs);
+        let telemetry = Arc::new(Telemetry::new());
+        let log = Log::to(Box::new(journal), Arc::clone(&telemetry)).expect("a thread");
+        (0..5).for_each(|_| log.line(&line()));
+        drop(log);
+        assert!(telemetry.render().contains(r#"eyot_log_dropped_total{log="access"} 5"#));
     }
 
     #[test]
