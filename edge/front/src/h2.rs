@@ -16,7 +16,6 @@ use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::begin::begin;
 use crate::connection::{Activity, Connection};
 use crate::drain::Drain;
 use crate::exchange::Exchanges;
@@ -121,7 +120,8 @@ async fn streams<A, S>(
             accepted = http.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let stream = Stream::new(exchanges.clone(), connection.clone(), heard.clone(), respond);
-                    begin(stream.run(request, drain.clone())).await;
+                    // Not begun here: the library writes before it gives the next request, and each answer would leave alone.
+                    tokio::spawn(stream.run(request, drain.clone()));
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection broke off"),
                 None => return,
