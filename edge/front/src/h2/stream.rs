@@ -1,4 +1,4 @@
-//! One exchange of HTTP/2: it ends when the client leaves it, takes nothing, or with everything.
+//! One exchange of HTTP/2, in a task of its own: it ends when the client leaves it, takes nothing, or with everything.
 
 use core::future::poll_fn;
 use core::pin::pin;
@@ -32,8 +32,13 @@ pub(super) struct Stream<A> {
     respond: SendResponse<Bytes>,
 }
 
-/// Why nothing more is sent: the client has left, or the stream is reset.
-struct Over;
+/// Why nothing more is sent.
+enum Over {
+    /// The client has left, or made an error for which the stream is reset.
+    Left,
+    /// The answer broke off.
+    Ours,
+}
 
 impl<A: Answer> Stream<A> {
     pub(super) fn new(
@@ -49,19 +54,24 @@ impl<A: Answer> Stream<A> {
     pub(super) async fn run(mut self, request: Request<RecvStream>, mut drain: Drain) {
         let in_flight = self.connection.activity.begin();
         let send_idle = self.exchanges.settings.send_idle;
-        // Pinned here: it is large, and each hand that it went through would copy it.
-        let exchange = pin!(async {
-            if let Ok(response) = self.answer(request, in_flight).await
-                && self.send(response).await.is_ok()
-            {
-                self.heard.ended_well();
+        let ended = {
+            // Pinned here: it is large, and each hand that it went through would copy it.
+            let exchange = pin!(async {
+                let response = self.answer(request, in_flight).await?;
+                self.send(response).await
+            });
+            // In this order: most are over before anyone has to be asked to wake them.
+            tokio::select! {
+                biased;
+                ended = stall::watched(send_idle, exchange) => ended,
+                () = drain.cut() => return,
             }
-        });
-        // In this order: most are over before anyone has to be asked to wake them.
-        tokio::select! {
-            biased;
-            _ = stall::watched(send_idle, exchange) => {}
-            () = drain.cut() => {}
+        };
+        match ended {
+            Some(Ok(())) => self.heard.ended_well(),
+            Some(Err(Over::Ours)) => {}
+            // None: it takes nothing.
+            Some(Err(Over::Left)) | None => self.heard.broken_off(),
         }
     }
 
@@ -82,7 +92,7 @@ impl<A: Answer> Stream<A> {
                 biased;
                 head = heads.next() => self.inform(head)?,
                 response = &mut answering => break response,
-                _ = poll_fn(|cx| self.respond.poll_reset(cx)) => return Err(self.left()),
+                _ = poll_fn(|cx| self.respond.poll_reset(cx)) => return Err(Over::Left),
             }
         };
         heads.end();
@@ -90,12 +100,6 @@ impl<A: Answer> Stream<A> {
             self.inform(head)?;
         }
         Ok(response)
-    }
-
-    /// The client does not wait for the answer any more.
-    fn left(&self) -> Over {
-        self.heard.broken_off();
-        Over
     }
 
     fn inform(&mut self, head: Response<()>) -> Result<(), Over> {
@@ -122,7 +126,7 @@ impl<A: Answer> Stream<A> {
         loop {
             let frame = tokio::select! {
                 biased;
-                _ = poll_fn(|cx| out.poll_reset(cx)) => return Err(self.left()),
+                _ = poll_fn(|cx| out.poll_reset(cx)) => return Err(Over::Left),
                 frame = body.frame() => frame,
             };
             match frame.map(|frame| frame.map(Frame::into_data)) {
@@ -150,7 +154,7 @@ async fn take(out: &mut SendStream<Bytes>, mut data: Bytes, is_last: bool, rate_
     while !data.is_empty() {
         out.reserve_capacity(data.len());
         let room = match out.capacity() {
-            0 => poll_fn(|cx| out.poll_capacity(cx)).await.and_then(Result::ok).ok_or(Over)?,
+            0 => poll_fn(|cx| out.poll_capacity(cx)).await.and_then(Result::ok).ok_or(Over::Left)?,
             room => room,
         };
         let piece = data.split_to(room.min(data.len()));
@@ -173,12 +177,12 @@ fn put(out: &mut SendStream<Bytes>, data: Bytes, is_last: bool) -> Result<(), Ov
 fn reset(out: &mut SendStream<Bytes>, reason: Reason, fault: &Fault) -> Over {
     tracing::debug!(%fault, "an HTTP/2 response broke off");
     out.send_reset(reason);
-    Over
+    Over::Ours
 }
 
 fn broken(error: &h2::Error) -> Over {
     tracing::debug!(%error, "an HTTP/2 stream broke off");
-    Over
+    Over::Left
 }
 
 /// What the head says of the body's length. Whether it is true is the library's to check, whether it is one number is

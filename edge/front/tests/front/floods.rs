@@ -4,9 +4,12 @@ use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use eyot_front::Settings;
 use eyot_plan::arrival::{Arrival, Protocol};
+use eyot_plan::body;
 use futures_util::FutureExt as _;
+use http::Response;
 use tokio::sync::Semaphore;
 
 use crate::frames::{ENHANCE_YOUR_CALM, REFUSED_STREAM, Raw, Said, cancel, frame, get, overflow, stream};
@@ -83,6 +86,43 @@ async fn a_client_that_breaks_off_what_is_being_answered_again_and_again_is_ende
             assert_eq!(answered, Some(expect), "{name}");
             assert!(serves(&front).await);
         }
+    }
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_answers_for_which_it_gave_no_room_is_ended_too() {
+    let large = Bytes::from(vec![0; 1 << 20]);
+    let front = Front::answering(move |_| std::future::ready(Response::new(body::full(large.clone()))));
+    let mut raw = Raw::connect(&front).await;
+    for number in 0..=BROKEN_OFF_MAX {
+        raw.send(&get(stream(number), false)).await;
+        assert_eq!(raw.said().await, Some(Said::Head(stream(number))));
+        raw.send(&cancel(stream(number))).await;
+    }
+    assert_eq!(raw.said().await, Some(Said::Goaway(ENHANCE_YOUR_CALM)));
+    front.ended().await;
+}
+
+#[tokio::test]
+async fn a_client_whose_requests_are_no_requests_is_refused_so_many_and_then_ended() {
+    const OURS_MAX: u32 = 1024;
+    let front = holding();
+    for (errors, is_ended) in [(OURS_MAX, false), (OURS_MAX + 1, true)] {
+        let mut raw = Raw::connect(&front).await;
+        for number in 0..errors {
+            // A field of the connection (RFC 9113, section 8.2.2): nobody but the library sees the request.
+            raw.send(&frame(1, 5, stream(number), b"\x82\x87\x84\x01\x05a.net\0\x0aconnection\x01y")).await;
+            let said = raw.said().await.expect("an answer");
+            let last = number == OURS_MAX;
+            assert_eq!(matches!(said, Said::Goaway(ENHANCE_YOUR_CALM)), last, "{said:?}");
+            assert_eq!(matches!(said, Said::Reset(..)), !last, "{said:?}");
+        }
+        if !is_ended {
+            raw.send(&get(stream(errors), false)).await;
+            assert_eq!(raw.said().await, Some(Said::Head(stream(errors))));
+        }
+        assert!(serves(&front).await);
     }
     front.ended().await;
 }
