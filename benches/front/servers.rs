@@ -73,7 +73,7 @@ impl Server {
         parts.find(|part| can && part.only.is_none_or(|only| only == row.what))
     }
 
-    /// The ports that must answer a small request before anything is measured.
+    /// The port that must answer a small request before anything is measured.
     pub(crate) fn port(&self) -> Option<u16> {
         self.parts.iter().find(|part| part.only.is_none()).map(|part| part.port)
     }
