@@ -8,15 +8,14 @@ use eyot_bundle::digest::Digest;
 use eyot_bundle::sign;
 use eyot_bundle::trust::{TargetFile, Trust};
 use eyot_link::body;
-use eyot_link::get::{Get, get};
-use eyot_link::line::{Patience, Protocol};
+use eyot_link::line::Protocol;
 use eyot_link::problem::Problem;
 use eyot_link::signature::{self, Covered};
-use eyot_link::tls::Authorities;
 use eyot_link::wire::UPLOAD_BYTES_MAX;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::house::{House, Origin, block_on, name, release, token, wasm, with_function};
+use super::most::{Ask, asked};
 use super::publish::{change, round};
 
 /// One raw request.
@@ -29,22 +28,8 @@ async fn raw(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> (StatusCode, Problem) {
-    let url = format!("https://{}{path}", origin.bound.wire[0]).parse().expect("a URL");
-    let authorities = Authorities::Pem(house.ca_pem().as_bytes().to_vec());
-    let body = body::full(bytes);
-    let sent = get(Get {
-        url,
-        protocol,
-        connect: None,
-        authorities,
-        method,
-        headers,
-        body,
-        patience: Patience::default(),
-        head_ms: 30_000,
-    })
-    .await;
-    let response = sent.expect("a response");
+    let response =
+        asked(house, origin, Ask { protocol, method, path: path.to_owned(), headers, body: body::full(bytes) }).await;
     let status = response.status();
     let bytes = body::read(response.into_body(), "origin", 1 << 20).await.expect("a body");
     (status, serde_json::from_slice(&bytes).unwrap_or_default())

@@ -45,6 +45,15 @@ impl Ask {
         fields.expect("a signature").insert_into(&mut headers);
         Self { protocol: Protocol::H2, method: Method::PUT, path, headers, body }
     }
+
+    /// The request of it at an origin; no test here is about how soon that is given up.
+    fn at(self, house: &House, origin: &Origin) -> Get {
+        let Self { protocol, method, path, headers, body } = self;
+        let url = format!("https://{}{path}", origin.bound.wire[0]).parse().expect("a URL");
+        let authorities = Authorities::Pem(house.ca_pem().as_bytes().to_vec());
+        let patience = Patience::each(60_000);
+        Get { url, protocol, connect: None, authorities, method, headers, body, patience, head_ms: 60_000 }
+    }
 }
 
 /// A node's way in.
@@ -54,21 +63,7 @@ pub(super) fn bearer(node: &str) -> HeaderMap {
 }
 
 pub(super) async fn asked(house: &House, origin: &Origin, ask: Ask) -> Response<Body> {
-    let url = format!("https://{}{}", origin.bound.wire[0], ask.path).parse().expect("a URL");
-    let authorities = Authorities::Pem(house.ca_pem().as_bytes().to_vec());
-    let Ask { protocol, method, headers, body, .. } = ask;
-    let get = get(Get {
-        url,
-        protocol,
-        connect: None,
-        authorities,
-        method,
-        headers,
-        body,
-        patience: Patience::default(),
-        head_ms: 60_000,
-    });
-    get.await.expect("a response")
+    get(ask.at(house, origin)).await.expect("a response")
 }
 
 /// The status and code of an answer.
@@ -99,23 +94,8 @@ impl Fed {
 pub(super) async fn fed(house: &House, origin: &Origin, bytes: &Bytes) -> Fed {
     let (mut sender, body) = Channel::new(1);
     let ask = Ask::put(house, origin, bytes, body.boxed_unsync());
-    let url = format!("https://{}{}", origin.bound.wire[0], ask.path).parse().expect("a URL");
-    let authorities = Authorities::Pem(house.ca_pem().as_bytes().to_vec());
-    let Ask { protocol, method, headers, body, .. } = ask;
-    let answer = tokio::spawn(async move {
-        let get = get(Get {
-            url,
-            protocol,
-            connect: None,
-            authorities,
-            method,
-            headers,
-            body,
-            patience: Patience::default(),
-            head_ms: 60_000,
-        });
-        told(get.await.expect("a response")).await
-    });
+    let request = ask.at(house, origin);
+    let answer = tokio::spawn(async move { told(get(request).await.expect("a response")).await });
     let (most, rest) = (bytes.slice(..bytes.len() - 1), bytes.slice(bytes.len() - 1..));
     for piece in most.chunks(16 << 10) {
         sender.send_data(Bytes::copy_from_slice(piece)).await.expect("it is read");
