@@ -285,6 +285,7 @@ impl Targets<'_> {
                 let function = self.functions.get(name).ok_or_else(|| missing(name))?;
                 Target::new(format!("function:{name}"), Kind::Function(Arc::clone(function)))
             }
+            release::Target::Files(name) => return Err(missing(name)),
             release::Target::Redirect(redirect) => {
                 let status = parsed(StatusCode::from_u16(redirect.status), "the status of a redirect")?;
                 let redirect = Redirect { status, to: redirect.to.clone() };

@@ -153,6 +153,10 @@ mod tests {
             hosts: Vec::new(),
             functions: Default::default(),
             upstreams: Default::default(),
+            files: Default::default(),
+            stores: Default::default(),
+            schedules: Vec::new(),
+            queues: Vec::new(),
             routes: Vec::new(),
             rollout: Rollout {
                 salt: "shop/9".to_owned(),

@@ -131,6 +131,10 @@ impl Manifest {
             hosts: self.hosts.clone(),
             functions: functions.collect::<Result<_, _>>()?,
             upstreams: upstreams.collect::<Result<_, _>>()?,
+            files: Default::default(),
+            stores: Default::default(),
+            schedules: Vec::new(),
+            queues: Vec::new(),
             routes: self.routes.clone(),
             rollout: Rollout { salt: format!("{}/{}", self.app, edition.number), ..self.rollout.clone() },
         })
@@ -146,6 +150,12 @@ impl FunctionSource {
             limits: self.limits,
             egress: self.egress.clone(),
             env: self.env.clone(),
+            config: Default::default(),
+            secrets: Default::default(),
+            stores: Default::default(),
+            calls: Vec::new(),
+            reuse: Default::default(),
+            purge: false,
         }
     }
 }

@@ -41,6 +41,18 @@ pub struct Release {
     /// The upstreams by name.
     #[serde(default)]
     pub upstreams: BTreeMap<Name, Upstream>,
+    /// The folders of files by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<Name, Files>,
+    /// The stores by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stores: BTreeMap<Name, Store>,
+    /// What is called at set times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
+    /// What is called for each message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<Queue>,
     /// The routes, in no particular order: `plan::routes` orders them.
     pub routes: Vec<Route>,
     /// How it is rolled out.
@@ -68,6 +80,56 @@ pub struct Function {
     /// Its environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// What `wasi:config` tells it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
+    /// Its secrets by the name it asks for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Secret>,
+    /// The stores it may open, by the name it opens: each is one of the release's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stores: BTreeMap<String, Name>,
+    /// The functions of this release that it may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Name>,
+    /// How often one instance of it is used.
+    #[serde(default, skip_serializing_if = "Reuse::is_default")]
+    pub reuse: Reuse,
+    /// Whether it may purge what the cache keeps of its app.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub purge: bool,
+}
+
+/// A secret: sealed to the nodes of the fleet, so that only they can read it (`docs/formats.md`, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    /// The sealed bytes: an age file.
+    pub sealed: Bundle,
+    /// Counted up by the publisher with each new value; the sealed text names it too.
+    pub version: u64,
+}
+
+/// How often one instance of a function is used: by default once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reuse {
+    /// Calls that one instance answers, one after another, before it ends.
+    pub requests: u32,
+    /// How long it waits for the next one, in milliseconds.
+    pub idle_ms: u64,
+}
+
+impl Default for Reuse {
+    fn default() -> Self {
+        Self { requests: 1, idle_ms: 1_000 }
+    }
+}
+
+impl Reuse {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A blob by its digest.
@@ -192,6 +254,124 @@ impl Default for Timeouts {
     }
 }
 
+/// A folder of files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// All of them: one POSIX tar.
+    pub bundle: Bundle,
+    /// What answers for a folder: `index.html`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
+    /// What answers, with 404, where there is no file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_found: Option<String>,
+    /// What answers, with 200, where there is no file: the page of an app that routes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+}
+
+/// A store of keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// What keeps it.
+    pub engine: Engine,
+    /// What its readers may count on.
+    #[serde(default)]
+    pub consistency: Consistency,
+    /// How long a value lives after it was written, in milliseconds; absent: until it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// The largest value, in bytes.
+    #[serde(default = "value_max_bytes")]
+    pub value_max_bytes: u64,
+    /// The most keys.
+    #[serde(default = "keys_max")]
+    pub keys_max: u64,
+}
+
+/// The default of [`Store::value_max_bytes`].
+pub(crate) fn value_max_bytes() -> u64 {
+    1 << 20
+}
+
+/// The default of [`Store::keys_max`].
+pub(crate) fn keys_max() -> u64 {
+    100_000
+}
+
+/// What keeps a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// NATS JetStream, for the fleet.
+    Nats,
+    /// Each node by itself.
+    Node,
+    /// Valkey or Redis, for the fleet.
+    Redis,
+}
+
+/// What readers of a store may count on, the weakest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consistency {
+    /// Sometime, what was written.
+    Eventual,
+    /// What this node wrote, or what was written later.
+    #[default]
+    ReadYourWrites,
+    /// What was written last, by whomever.
+    Linearizable,
+}
+
+/// A function that is called at set times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// When: minute, hour, day, month, weekday; or six fields, the first of seconds.
+    pub cron: String,
+    /// The zone of these times, by its name in the IANA database.
+    pub zone: String,
+    /// By whom.
+    pub run: Run,
+    /// What is called.
+    pub function: Name,
+}
+
+/// By whom a schedule is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Run {
+    /// By each node.
+    EachNode,
+    /// By one node of the fleet.
+    #[default]
+    Once,
+}
+
+/// A function that is called for each message of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// What keeps the messages: [`Engine::Nats`].
+    pub engine: Engine,
+    /// The subject, within the app's own.
+    pub subject: String,
+    /// What is called.
+    pub function: Name,
+    /// Messages that one node handles at once.
+    pub concurrency: u32,
+    /// How often one is tried in all.
+    pub attempts: u32,
+    /// The waits between two tries, in milliseconds; the last one goes on.
+    pub backoff_ms: Vec<u64>,
+    /// Where a message goes that was tried so often in vain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<String>,
+}
+
 /// One route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -207,6 +387,9 @@ pub struct Route {
     pub methods: Vec<String>,
     /// What answers.
     pub target: Target,
+    /// The functions that are asked before it, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Name>,
     /// What a fault of the target does.
     #[serde(default)]
     pub on_fault: OnFault,
@@ -272,10 +455,13 @@ impl<'de> Deserialize<'de> for PathPattern {
     }
 }
 
-/// What answers a route: `{"function":"cart"}`, `{"upstream":"api"}`, `{"respond":{…}}` or `{"redirect":{…}}`.
+/// What answers a route: `{"function":"cart"}`, `{"upstream":"api"}`, `{"files":"site"}`, `{"respond":{…}}` or
+/// `{"redirect":{…}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Target {
+    /// A folder of files of this release.
+    Files(Name),
     /// A function of this release.
     Function(Name),
     /// A redirect.

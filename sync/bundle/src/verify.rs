@@ -231,7 +231,8 @@ fn target(target: &Target, release: &Release) -> Result<(), String> {
         Target::Upstream(name) if !release.upstreams.contains_key(name) => {
             Err(format!("there is no upstream `{name}`"))
         }
-        Target::Function(_) | Target::Upstream(_) => Ok(()),
+        Target::Files(name) if !release.files.contains_key(name) => Err(format!("there are no files `{name}`")),
+        Target::Files(_) | Target::Function(_) | Target::Upstream(_) => Ok(()),
         Target::Redirect(redirect) => checks::redirect(redirect),
         Target::Respond(respond) => checks::respond(respond),
     }

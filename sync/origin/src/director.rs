@@ -180,6 +180,10 @@ mod tests {
             hosts: Vec::new(),
             functions: std::collections::BTreeMap::new(),
             upstreams: std::collections::BTreeMap::new(),
+            files: Default::default(),
+            stores: Default::default(),
+            schedules: Vec::new(),
+            queues: Vec::new(),
             routes: Vec::new(),
             rollout: Rollout { steps: bakes_ms.iter().map(step).collect(), ..Rollout::default() },
         }

@@ -119,7 +119,7 @@ fn route(table: &mut Table<'_>) -> (Place, Route) {
     check(table, noted, || checks::early_data(early_data, &methods));
     table.later(&["before", "cache", "limits"]);
     let id = verify::route_id(&host, &path, &methods);
-    (place, Route { id, host, path, methods, target, on_fault, fallback, early_data })
+    (place, Route { id, host, path, methods, target, before: Vec::new(), on_fault, fallback, early_data })
 }
 
 /// The one target of a route, or of its fallback.
@@ -220,7 +220,7 @@ fn missing(target: &Target, manifest: &Manifest) -> Option<String> {
     let (kind, name, known) = match target {
         Target::Function(name) => ("function", name, manifest.functions.contains_key(name)),
         Target::Upstream(name) => ("upstream", name, manifest.upstreams.contains_key(name)),
-        Target::Redirect(_) | Target::Respond(_) => return None,
+        Target::Files(_) | Target::Redirect(_) | Target::Respond(_) => return None,
     };
     (!known && *name != Name::blank()).then(|| format!("there is no {kind} `{name}`"))
 }

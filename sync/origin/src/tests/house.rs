@@ -328,6 +328,7 @@ pub(crate) fn release(app: &str, number: u64, previous: &[u64]) -> Release {
         path,
         methods: Vec::new(),
         target: Target::Respond(respond),
+        before: Vec::new(),
         on_fault: Default::default(),
         fallback: None,
         early_data: false,
@@ -342,6 +343,10 @@ pub(crate) fn release(app: &str, number: u64, previous: &[u64]) -> Release {
         hosts: vec![host],
         functions: BTreeMap::new(),
         upstreams: BTreeMap::new(),
+        files: Default::default(),
+        stores: Default::default(),
+        schedules: Vec::new(),
+        queues: Vec::new(),
         routes: vec![route],
         rollout: Rollout::default(),
     }
@@ -360,6 +365,12 @@ pub(crate) fn with_function(mut release: Release, wasm: &Bytes) -> Release {
         limits: Default::default(),
         egress: Vec::new(),
         env: BTreeMap::new(),
+        config: Default::default(),
+        secrets: Default::default(),
+        stores: Default::default(),
+        calls: Vec::new(),
+        reuse: Default::default(),
+        purge: false,
     };
     release.functions.insert(name("cart"), function);
     release.routes[0].target = Target::Function(name("cart"));

@@ -177,6 +177,7 @@ pub(super) fn release(app: &str, number: u64) -> Release {
         path,
         methods: Vec::new(),
         target: Target::Respond(respond),
+        before: Vec::new(),
         on_fault: Default::default(),
         fallback: None,
         early_data: false,
@@ -191,6 +192,10 @@ pub(super) fn release(app: &str, number: u64) -> Release {
         hosts: vec![host],
         functions: BTreeMap::new(),
         upstreams: BTreeMap::new(),
+        files: Default::default(),
+        stores: Default::default(),
+        schedules: Vec::new(),
+        queues: Vec::new(),
         routes: vec![route],
         rollout: Rollout { salt: format!("{app}/{number}"), ..Rollout::default() },
     }
@@ -205,6 +210,12 @@ pub(super) fn with_function(mut release: Release, wasm: &[u8]) -> Release {
         limits: Limits::default(),
         egress: Vec::new(),
         env: BTreeMap::new(),
+        config: Default::default(),
+        secrets: Default::default(),
+        stores: Default::default(),
+        calls: Vec::new(),
+        reuse: Default::default(),
+        purge: false,
     };
     release.functions.insert(name("f"), function);
     release.routes[0].target = Target::Function(name("f"));
