@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use eyot_bundle::grant::{Ceilings, Grant, GrantState, PrivateNet, Share};
+use eyot_bundle::grant::{Ceilings, Grant, GrantState, PrivateNet, Share, own_engine};
 use eyot_bundle::host::HostPattern;
 use eyot_bundle::name::Name;
+use eyot_bundle::release::Engine;
 use eyot_bundle::sign::{self, Delegation, Holders, PublicKey};
 use eyot_bundle::text::{duration_us, size_bytes};
 use serde_json::{Map, json};
@@ -74,6 +75,9 @@ pub(crate) struct Add {
     /// Its part of each node's CPU and memory, in percent.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100), value_name = "PERCENT")]
     share: Option<u8>,
+    /// An engine that its stores and queues may use beside the node's own; may stand several times.
+    #[arg(long = "engine", value_parser = engine, value_name = "nats|redis")]
+    engines: Vec<Engine>,
     /// Put this grant in place of the one the app has.
     #[arg(long)]
     replace: bool,
@@ -122,6 +126,11 @@ fn bytes(text: &str) -> Result<u64, &'static str> {
     size_bytes(text).ok_or("write a whole number and its unit, as 256MiB")
 }
 
+fn engine(text: &str) -> Result<Engine, &'static str> {
+    let known = [Engine::Nats, Engine::Node, Engine::Redis];
+    known.into_iter().find(|engine| engine.label() == text).ok_or("write nats or redis")
+}
+
 fn private(text: &str) -> Result<PrivateNet, String> {
     let (net, ports) = text.split_once('=').unwrap_or((text, ""));
     let net = net.parse().map_err(|_| format!("`{net}` is no network; write 10.1.0.0/16"))?;
@@ -140,6 +149,15 @@ pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<()> {
     }
 }
 
+/// The node's own, and those that were named.
+fn engines(named: &[Engine]) -> Vec<Engine> {
+    let mut engines = own_engine();
+    engines.extend(named);
+    engines.sort_unstable();
+    engines.dedup();
+    engines
+}
+
 async fn add(args: &Add, out: Out) -> anyhow::Result<()> {
     let keys = args.publishers.iter().map(|text| public_key(text)).collect::<anyhow::Result<Vec<_>>>()?;
     if args.threshold == 0 || args.threshold as usize > keys.len() {
@@ -155,6 +173,7 @@ async fn add(args: &Add, out: Out) -> anyhow::Result<()> {
         limits: Ceilings { cpu_us: args.cpu, wall_ms: None, memory_bytes: args.memory, subrequests: args.subrequests },
         share,
         egress_private: args.egress_private.clone(),
+        stores: engines(&args.engines),
         placement: "*".to_owned(),
     };
     let ring = args.at.folder.ring();

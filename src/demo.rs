@@ -140,6 +140,7 @@ fn grant(project: &Project) -> Grant {
         limits: Ceilings::default(),
         share: Share::default(),
         egress_private: Vec::new(),
+        stores: eyot_bundle::grant::own_engine(),
         placement: "*".to_owned(),
     }
 }

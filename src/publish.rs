@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use eyot_bundle::manifest::{Built, Edition};
+use eyot_bundle::manifest::{Built, Edition, Made};
 use eyot_bundle::name::Name;
 use eyot_bundle::release::Release;
 use eyot_bundle::sign::{self, Header, Key};
@@ -124,9 +124,10 @@ fn release(project: &Project, trusted: &AppTrust, components: &BTreeMap<Name, Co
         previous,
         created: Timestamp::from_second(Timestamp::now().as_second())?,
     };
-    let built: BTreeMap<Name, Built> =
+    let functions: BTreeMap<Name, Built> =
         components.iter().map(|(name, component)| (name.clone(), component.built.clone())).collect();
-    let release = project.manifest.release(edition, &built, &project.cas()?)?;
+    let made = Made { functions, cas: project.cas()?, ..Made::default() };
+    let release = project.manifest.release(edition, &made)?;
     verify::check(&release, &trusted.app, number, &trusted.grant).context("the operator's grant does not hold this")?;
     Ok(release)
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::host::HostPattern;
+use crate::release::Engine;
 
 /// A grant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,9 +22,21 @@ pub struct Grant {
     /// Private addresses it may reach.
     #[serde(default)]
     pub egress_private: Vec<PrivateNet>,
+    /// The engines that its stores and queues may use.
+    #[serde(default = "own_engine", skip_serializing_if = "is_own_engine")]
+    pub stores: Vec<Engine>,
     /// The nodes that hold it: `*`.
     #[serde(default = "everywhere")]
     pub placement: String,
+}
+
+/// What an app may use if its grant does not say: each node's own.
+pub fn own_engine() -> Vec<Engine> {
+    vec![Engine::Node]
+}
+
+fn is_own_engine(engines: &[Engine]) -> bool {
+    engines == [Engine::Node]
 }
 
 fn everywhere() -> String {

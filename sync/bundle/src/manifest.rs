@@ -3,14 +3,17 @@
 
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::component::ComponentFacts;
 use crate::digest::Digest;
 use crate::host::HostPattern;
 use crate::name::Name;
 use crate::refusal::{Reason, Refusal};
-use crate::release::{Bundle, FORMAT, Function, Limits, Release, Rollout, Route, Upstream, UpstreamTls};
+use crate::release::{
+    Bundle, FORMAT, Files, Function, Limits, Queue, Release, Reuse, Rollout, Route, Schedule, Secret, Store, Upstream,
+    UpstreamTls,
+};
 use crate::text::{self, Problems};
 
 /// An app as its developer wrote it, with every reference in it resolved.
@@ -26,6 +29,14 @@ pub struct Manifest {
     pub functions: BTreeMap<Name, FunctionSource>,
     /// Its upstreams by name.
     pub upstreams: BTreeMap<Name, UpstreamSource>,
+    /// Its folders of files by name.
+    pub files: BTreeMap<Name, FilesSource>,
+    /// Its stores by name.
+    pub stores: BTreeMap<Name, Store>,
+    /// What is called at set times.
+    pub schedules: Vec<Schedule>,
+    /// What is called for each message.
+    pub queues: Vec<Queue>,
     /// Its routes, as they were written.
     pub routes: Vec<Route>,
     /// How a release is rolled out: to all nodes at once.
@@ -56,6 +67,31 @@ pub struct FunctionSource {
     pub egress: Vec<String>,
     /// Its environment.
     pub env: BTreeMap<String, String>,
+    /// What `wasi:config` tells it.
+    pub config: BTreeMap<String, String>,
+    /// The names of its secrets.
+    pub secrets: Vec<String>,
+    /// The stores it may open, by the name it opens.
+    pub stores: BTreeMap<String, Name>,
+    /// The functions it may call.
+    pub calls: Vec<Name>,
+    /// How often one instance of it is used.
+    pub reuse: Reuse,
+    /// Whether it may purge what the cache keeps of its app.
+    pub purge: bool,
+}
+
+/// A folder of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesSource {
+    /// The folder, relative to the manifest.
+    pub path: String,
+    /// What answers for a folder.
+    pub index: String,
+    /// What answers, with 404, where there is no file.
+    pub not_found: Option<String>,
+    /// What answers, with 200, where there is no file.
+    pub fallback: Option<String>,
 }
 
 /// An upstream, before the file with its CA was read.
@@ -76,6 +112,19 @@ pub struct Built {
     pub size: u64,
     /// What it says of itself.
     pub facts: ComponentFacts,
+}
+
+/// What was made of a manifest's sources: a release names it.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    /// The functions by name.
+    pub functions: BTreeMap<Name, Built>,
+    /// The CA files, as they were read, by [`Manifest::ca_files`].
+    pub cas: BTreeMap<String, String>,
+    /// The folders of files by name, packed.
+    pub files: BTreeMap<Name, Bundle>,
+    /// The secrets by name, sealed, by [`Manifest::secrets`].
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// What a release says about itself among its like.
@@ -105,22 +154,26 @@ impl Manifest {
         self.upstreams.values().filter_map(|source| source.ca.as_deref())
     }
 
-    /// The release that this manifest makes, of the functions as `built` and of the CA files as they were read (`cas`,
-    /// by [`Manifest::ca_files`]). Check it by [`crate::verify::check`] before it is signed.
+    /// The names of the secrets that [`Manifest::release`] needs.
+    pub fn secrets(&self) -> BTreeSet<&str> {
+        self.functions.values().flat_map(|source| source.secrets.iter().map(String::as_str)).collect()
+    }
+
+    /// The release that this manifest makes of what was `made`. Check it by [`crate::verify::check`] before it is signed.
     ///
     /// # Errors
-    /// `missing_blob` where a function or a CA was not given.
-    pub fn release(
-        &self,
-        edition: Edition,
-        built: &BTreeMap<Name, Built>,
-        cas: &BTreeMap<String, String>,
-    ) -> Result<Release, Refusal> {
-        let functions = self.functions.iter().map(|(name, source)| match built.get(name) {
-            Some(built) => Ok((name.clone(), source.function(built))),
-            None => Err(Refusal::new(Reason::MissingBlob, format!("function `{name}` was not built"))),
+    /// `missing_blob` where something was not made.
+    pub fn release(&self, edition: Edition, made: &Made) -> Result<Release, Refusal> {
+        let missing = |text: String| Refusal::new(Reason::MissingBlob, text);
+        let functions = self.functions.iter().map(|(name, source)| {
+            let built = made.functions.get(name).ok_or_else(|| missing(format!("function `{name}` was not built")))?;
+            Ok((name.clone(), source.function(built, &made.secrets)?))
         });
-        let upstreams = self.upstreams.iter().map(|(name, source)| Ok((name.clone(), source.upstream(cas)?)));
+        let upstreams = self.upstreams.iter().map(|(name, source)| Ok((name.clone(), source.upstream(&made.cas)?)));
+        let files = self.files.iter().map(|(name, source)| {
+            let bundle = made.files.get(name).ok_or_else(|| missing(format!("files `{name}` were not packed")))?;
+            Ok((name.clone(), source.files(*bundle)))
+        });
         Ok(Release {
             format: FORMAT,
             app: self.app.clone(),
@@ -131,10 +184,10 @@ impl Manifest {
             hosts: self.hosts.clone(),
             functions: functions.collect::<Result<_, _>>()?,
             upstreams: upstreams.collect::<Result<_, _>>()?,
-            files: Default::default(),
-            stores: Default::default(),
-            schedules: Vec::new(),
-            queues: Vec::new(),
+            files: files.collect::<Result<_, _>>()?,
+            stores: self.stores.clone(),
+            schedules: self.schedules.clone(),
+            queues: self.queues.clone(),
             routes: self.routes.clone(),
             rollout: Rollout { salt: format!("{}/{}", self.app, edition.number), ..self.rollout.clone() },
         })
@@ -142,21 +195,32 @@ impl Manifest {
 }
 
 impl FunctionSource {
-    fn function(&self, built: &Built) -> Function {
-        Function {
+    fn function(&self, built: &Built, sealed: &BTreeMap<String, Secret>) -> Result<Function, Refusal> {
+        let secrets = self.secrets.iter().map(|name| {
+            let missing = || Refusal::new(Reason::MissingBlob, format!("the secret `{name}` was not set"));
+            Ok((name.clone(), *sealed.get(name).ok_or_else(missing)?))
+        });
+        Ok(Function {
             bundle: Bundle { sha256: built.sha256, size: built.size },
             world: built.facts.world.clone(),
             imports: built.facts.imports.clone(),
             limits: self.limits,
             egress: self.egress.clone(),
             env: self.env.clone(),
-            config: Default::default(),
-            secrets: Default::default(),
-            stores: Default::default(),
-            calls: Vec::new(),
-            reuse: Default::default(),
-            purge: false,
-        }
+            config: self.config.clone(),
+            secrets: secrets.collect::<Result<_, _>>()?,
+            stores: self.stores.clone(),
+            calls: self.calls.clone(),
+            reuse: self.reuse,
+            purge: self.purge,
+        })
+    }
+}
+
+impl FilesSource {
+    fn files(&self, bundle: Bundle) -> Files {
+        let Self { path: _, index, not_found, fallback } = self.clone();
+        Files { bundle, index: Some(index), not_found, fallback }
     }
 }
 

@@ -60,6 +60,16 @@ pub struct Release {
     pub rollout: Rollout,
 }
 
+impl Release {
+    /// Every blob that it names: of functions, secrets and files. One may come several times.
+    pub fn bundles(&self) -> impl Iterator<Item = Bundle> {
+        let functions = self.functions.values();
+        let secrets =
+            self.functions.values().flat_map(|function| function.secrets.values().map(|secret| secret.sealed));
+        functions.map(|function| function.bundle).chain(secrets).chain(self.files.values().map(|files| files.bundle))
+    }
+}
+
 /// One function as a release names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -311,6 +321,17 @@ pub enum Engine {
     Node,
     /// Valkey or Redis, for the fleet.
     Redis,
+}
+
+impl Engine {
+    /// Its name, as manifests and grants write it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Nats => "nats",
+            Self::Node => "node",
+            Self::Redis => "redis",
+        }
+    }
 }
 
 /// What readers of a store may count on, the weakest first.

@@ -2,8 +2,9 @@
 //! every node make with the same code. Signatures and digests were checked before; here it is about what is said.
 
 pub(crate) mod checks;
+pub mod parts;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -46,6 +47,8 @@ pub fn check(release: &Release, app: &Name, number: u64, grant: &Grant) -> Resul
         self::upstream(upstream).map_err(|text| parse(format!("upstream `{name}`: {text}")))?;
     }
     routes(release)?;
+    engines(release, grant)?;
+    parts::release(release).map_err(parse)?;
     checks::rollout(&release.rollout).map_err(parse)
 }
 
@@ -130,17 +133,34 @@ fn hosts(release: &Release, grant: &Grant) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether the grant gives the engines that stores and queues name.
+fn engines(release: &Release, grant: &Grant) -> Result<(), Refusal> {
+    let stores = release.stores.values().map(|store| store.engine);
+    let missing = stores.chain(release.queues.iter().map(|queue| queue.engine)).find(|it| !grant.stores.contains(it));
+    match missing {
+        Some(engine) => {
+            let engine = engine.label();
+            Err(over(format!(
+                "the engine `{engine}`; the operator opens it: `eyot app add --replace --engine {engine}`"
+            )))
+        }
+        None => Ok(()),
+    }
+}
+
 fn functions(release: &Release, grant: &Grant) -> Result<(), Refusal> {
     if release.functions.len() > FUNCTIONS_MAX {
         return Err(over(format!("{} functions; at most {}", release.functions.len(), FUNCTIONS_MAX)));
     }
-    let mut bundles = std::collections::BTreeMap::new();
     for (name, function) in &release.functions {
         self::function(function, grant)
+            .and_then(|()| parts::function(function, release).map_err(parse))
             .map_err(|refusal| Refusal::new(refusal.reason, format!("function `{name}`: {}", refusal.detail)))?;
-        if bundles.insert(function.bundle.sha256, function.bundle.size).is_some_and(|size| size != function.bundle.size)
-        {
-            return Err(parse(format!("function `{name}`: gives a bundle's size differently from another function")));
+    }
+    let mut bundles = BTreeMap::new();
+    for bundle in release.bundles() {
+        if bundles.insert(bundle.sha256, bundle.size).is_some_and(|size| size != bundle.size) {
+            return Err(parse(format!("gives the size of the bundle {} twice, differently", bundle.sha256)));
         }
     }
     let total_bytes = bundles.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
@@ -214,6 +234,10 @@ fn route(route: &Route, release: &Release) -> Result<(), String> {
         return Err("its id is not its host, path and methods".to_owned());
     }
     checks::early_data(route.early_data, &route.methods)?;
+    parts::before(&route.before)?;
+    if let Some(name) = route.before.iter().find(|name| !release.functions.contains_key(*name)) {
+        return Err(format!("`before`: there is no function `{name}`"));
+    }
     target(&route.target, release)?;
     match (&route.fallback, route.on_fault) {
         (Some(fallback), OnFault::Open) => target(fallback, release),

@@ -1,5 +1,9 @@
 //! The keys of a manifest, table by table.
 
+mod parts;
+
+use std::collections::BTreeMap;
+
 use super::{FunctionSource, Manifest, Publish, UpstreamSource};
 use crate::host::HostPattern;
 use crate::name::Name;
@@ -7,24 +11,47 @@ use crate::release::{
     Limits, OnFault, Redirect, Respond, Rollout, RolloutUnit, Route, Step, Target, Timeouts, Upstream, UpstreamTls,
 };
 use crate::text::{Blank, Table};
-use crate::verify::{self, checks};
+use crate::verify::{self, checks, parts as checks_parts};
 
 pub(super) fn manifest(root: &mut Table<'_>) -> Manifest {
     let app = root.parsed("app").required();
     let hosts: Vec<HostPattern> = root.parsed_list("hosts").not_empty_list().required();
     let publish = publish(&mut root.table("publish"));
-    let functions = root.named_tables("functions").into_iter();
-    let functions = functions.map(|(name, mut table)| (name, function(&mut table))).collect();
+    let tables = root.named_tables::<Name>("functions").into_iter();
+    let functions: Vec<_> = tables.map(|(name, mut table)| (table.line(), name, function(&mut table))).collect();
+    let lines: Vec<_> = functions.iter().map(|(line, name, _)| (*line, name.clone())).collect();
+    let functions = functions.into_iter().map(|(_, name, function)| (name, function)).collect();
     let upstreams = root.named_tables("upstreams").into_iter();
     let upstreams = upstreams.map(|(name, mut table)| (name, upstream(&mut table))).collect();
+    let files = root.named_tables("files").into_iter();
+    let files = files.map(|(name, mut table)| (name, parts::files(&mut table))).collect();
+    let stores = root.named_tables("stores").into_iter();
+    let stores = stores.map(|(name, mut table)| (name, parts::store(&mut table))).collect();
+    let schedules: Vec<_> = root.tables("schedules").iter_mut().map(parts::schedule).collect();
+    let queues: Vec<_> = root.tables("queues").iter_mut().map(parts::queue).collect();
     if !root.has("routes") {
         root.note_lack("`routes` is missing");
     }
     let (places, routes): (Vec<_>, _) = root.tables("routes").into_iter().map(|mut table| route(&mut table)).unzip();
     let rollout = rollout(&mut root.table("rollout"));
-    root.later(&["files", "queues", "schedules", "stores"]);
-    let manifest = Manifest { app, hosts, publish, functions, upstreams, routes, rollout };
+    let at = schedules.iter().map(|(line, schedule)| (*line, "schedules", schedule.function.clone()));
+    let called: Vec<_> =
+        at.chain(queues.iter().map(|(line, queue)| (*line, "queues", queue.function.clone()))).collect();
+    let schedules = schedules.into_iter().map(|(_, schedule)| schedule).collect();
+    let queues = queues.into_iter().map(|(_, queue)| queue).collect();
+    let manifest =
+        Manifest { app, hosts, publish, functions, upstreams, files, stores, schedules, queues, routes, rollout };
     references(root, &manifest, &places);
+    for (line, name) in lines {
+        for text in manifest.functions.get(&name).map(|source| lacks(source, &manifest)).unwrap_or_default() {
+            root.note_at(line, format!("`functions.{name}`: {text}"));
+        }
+    }
+    for (line, what, name) in called {
+        if name != Name::blank() && !manifest.functions.contains_key(&name) {
+            root.note_at(line, format!("`{what}`: there is no function `{name}`"));
+        }
+    }
     manifest
 }
 
@@ -43,8 +70,26 @@ fn function(table: &mut Table<'_>) -> FunctionSource {
     let limits = limits(&mut table.table("limits"));
     let egress = table.parsed_list::<crate::web_origin::Egress>("egress").or(Vec::new());
     let env = table.string_map("env").and_then(|env| checks::env(&env).map(|()| env)).or_default();
-    table.later(&["calls", "config", "purge", "reuse", "secrets", "stores"]);
-    FunctionSource { path, build, wasm, limits, egress: egress.iter().map(ToString::to_string).collect(), env }
+    let config = table.string_map("config").and_then(|config| checks_parts::config(&config).map(|()| config));
+    let config = config.or_default();
+    let secrets = table.strings("secrets").and_then(|names| checks_parts::secret_names(names.iter()).map(|()| names));
+    let secrets = secrets.or(Vec::new());
+    let stores = table.string_map("stores").and_then(stores).or_default();
+    let calls = table.parsed_list("calls").or(Vec::new());
+    let reuse = parts::reuse(&mut table.table("reuse"));
+    let purge = table.boolean("purge").or(false);
+    let egress = egress.iter().map(ToString::to_string).collect();
+    FunctionSource { path, build, wasm, limits, egress, env, config, secrets, stores, calls, reuse, purge }
+}
+
+/// Names that a function opens, and the stores behind them.
+fn stores(stores: BTreeMap<String, String>) -> Result<BTreeMap<String, Name>, String> {
+    checks_parts::store_names(stores.keys().collect::<Vec<_>>().into_iter())?;
+    let named = |(opened, store): (String, String)| {
+        let name = store.parse::<Name>().map_err(|error| error.to_string())?;
+        Ok((opened, name))
+    };
+    stores.into_iter().map(named).collect()
 }
 
 fn limits(table: &mut Table<'_>) -> Limits {
@@ -117,24 +162,25 @@ fn route(table: &mut Table<'_>) -> (Place, Route) {
     let noted = table.noted();
     let early_data = table.boolean("early_data").or(false);
     check(table, noted, || checks::early_data(early_data, &methods));
-    table.later(&["before", "cache", "limits"]);
+    let before = table.parsed_list("before").and_then(|names| checks_parts::before(&names).map(|()| names));
+    let before = before.or(Vec::new());
+    table.later(&["cache", "limits"]);
     let id = verify::route_id(&host, &path, &methods);
-    (place, Route { id, host, path, methods, target, before: Vec::new(), on_fault, fallback, early_data })
+    (place, Route { id, host, path, methods, target, before, on_fault, fallback, early_data })
 }
 
 /// The one target of a route, or of its fallback.
 fn target(table: &mut Table<'_>) -> Target {
-    let later = table.has("files");
-    table.later(&["files"]);
+    let files = table.parsed::<Name>("files").optional().map(Target::Files);
     let function = table.parsed::<Name>("function").optional().map(Target::Function);
     let upstream = table.parsed::<Name>("upstream").optional().map(Target::Upstream);
     let respond = table.has("respond").then(|| respond(&mut table.table("respond")));
     let redirect = table.has("redirect").then(|| redirect(&mut table.table("redirect")));
-    let mut targets: Vec<_> = [function, upstream, respond, redirect].into_iter().flatten().collect();
-    let one = "needs exactly one of `function`, `upstream`, `respond`, `redirect`";
+    let mut targets: Vec<_> = [files, function, upstream, respond, redirect].into_iter().flatten().collect();
+    let one = "needs exactly one of `function`, `upstream`, `files`, `respond`, `redirect`";
     if targets.len() > 1 {
         table.note(one);
-    } else if targets.is_empty() && !later {
+    } else if targets.is_empty() {
         table.note_lack(one);
     }
     targets.pop().unwrap_or_else(|| Target::Function(Name::blank()))
@@ -199,6 +245,9 @@ fn references(root: &Table<'_>, manifest: &Manifest, places: &[Place]) {
     }
     let own = |route: &Route| manifest.hosts.is_empty() || manifest.hosts.iter().any(|host| host.covers(&route.host));
     for (route, place) in manifest.routes.iter().zip(places) {
+        for name in route.before.iter().filter(|name| !manifest.functions.contains_key(*name)) {
+            root.note_at(place.line, format!("`routes`: `before`: there is no function `{name}`"));
+        }
         if place.sound && !own(route) {
             root.note_at(place.line, format!("`routes`: host `{}` is not among the app's `hosts`", route.host));
         }
@@ -215,12 +264,21 @@ fn references(root: &Table<'_>, manifest: &Manifest, places: &[Place]) {
     }
 }
 
+/// What is missing of what a function names.
+fn lacks(source: &FunctionSource, manifest: &Manifest) -> Vec<String> {
+    let calls = source.calls.iter().filter(|name| !manifest.functions.contains_key(*name));
+    let calls = calls.map(|name| format!("`calls`: there is no function `{name}`"));
+    let stores = source.stores.values().filter(|name| !manifest.stores.contains_key(*name));
+    calls.chain(stores.map(|name| format!("`stores`: there is no store `{name}`"))).collect()
+}
+
 /// What is missing for a target that names a function or an upstream.
 fn missing(target: &Target, manifest: &Manifest) -> Option<String> {
     let (kind, name, known) = match target {
         Target::Function(name) => ("function", name, manifest.functions.contains_key(name)),
         Target::Upstream(name) => ("upstream", name, manifest.upstreams.contains_key(name)),
-        Target::Files(_) | Target::Redirect(_) | Target::Respond(_) => return None,
+        Target::Files(name) => ("folder of files", name, manifest.files.contains_key(name)),
+        Target::Redirect(_) | Target::Respond(_) => return None,
     };
     (!known && *name != Name::blank()).then(|| format!("there is no {kind} `{name}`"))
 }

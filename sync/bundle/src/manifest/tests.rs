@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::component::WORLD;
-use crate::release::Target;
+use crate::release::{Engine, Run, Target};
 
 const GOOD: &str = r#"
 app = "shop"
@@ -19,6 +19,38 @@ wasm = "target/wasm32-wasip2/release/cart.wasm"
 limits = { cpu = "50ms", wall = "10s", idle = "60s", memory = "64MiB", subrequests = 8, body = "100MiB", header = "64KiB" }
 egress = ["https://api.bank.example", "https://*.cdn.example:8443", "*"]
 env = { MODE = "live" }
+config = { currency = "EUR" }
+secrets = ["PAYMENT_KEY"]
+stores = { default = "carts" }
+calls = ["cart"]
+reuse = { requests = 128, idle = "2s" }
+purge = true
+
+[files.site]
+path = "public"
+not_found = "404.html"
+
+[stores.carts]
+engine = "nats"
+consistency = "eventual"
+ttl = "1h"
+value_max = "64KiB"
+keys_max = 1_000
+
+[[schedules]]
+cron = "*/5 * * * *"
+zone = "Europe/Berlin"
+run = "each-node"
+function = "cart"
+
+[[queues]]
+engine = "nats"
+subject = "orders.>"
+function = "cart"
+concurrency = 4
+attempts = 3
+backoff = ["500ms", "1m"]
+dead_letter = "orders-dead"
 
 [upstreams.api]
 servers = ["https://api-1.internal:8443", "https://api-2.internal:8443"]
@@ -30,6 +62,7 @@ host = "shop.example.com"
 path = "/cart/*"
 methods = ["GET", "POST"]
 function = "cart"
+before = ["cart"]
 on_fault = "open"
 fallback = { upstream = "api" }
 early_data = true
@@ -38,6 +71,11 @@ early_data = true
 host = "*.shop.example.com"
 path = "/*"
 redirect = { to = "https://shop.example.com{path}{query}" }
+
+[[routes]]
+host = "shop.example.com"
+path = "/site/*"
+files = "site"
 
 [[routes]]
 host = "shop.example.com"
@@ -56,17 +94,24 @@ fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
     let built = Built { sha256: Digest::of(b"component"), size: 9, facts };
     let edition = Edition { number: 3, previous: vec![2], min_release: 1, created: jiff::Timestamp::UNIX_EPOCH };
     let cas = BTreeMap::from([("api-ca.pem".to_owned(), "-----BEGIN CERTIFICATE-----\n".to_owned())]);
-    let built = BTreeMap::from([("cart".parse().unwrap(), built)]);
-    let release = manifest.release(edition.clone(), &built, &cas).unwrap();
+    let functions = BTreeMap::from([("cart".parse().unwrap(), built)]);
+    let bundle = Bundle { sha256: Digest::of(b"tar"), size: 1024 };
+    let files = BTreeMap::from([("site".parse().unwrap(), bundle)]);
+    let secrets = BTreeMap::from([("PAYMENT_KEY".to_owned(), Secret { sealed: bundle, version: 2 })]);
+    assert_eq!(manifest.secrets().into_iter().collect::<Vec<_>>(), ["PAYMENT_KEY"]);
+    let made = Made { functions, cas, files, secrets };
+    let release = manifest.release(edition.clone(), &made).unwrap();
 
-    let grant =
-        serde_json::from_str(r#"{"state":"active","hosts":["shop.example.com","*.shop.example.com"]}"#).unwrap();
+    let grant = serde_json::from_str(
+        r#"{"state":"active","hosts":["shop.example.com","*.shop.example.com"],"stores":["nats"]}"#,
+    )
+    .unwrap();
     crate::verify::check(&release, &manifest.app, 3, &grant).unwrap();
     let cart = &release.functions["cart"];
     assert_eq!(cart.egress, ["https://api.bank.example:443", "https://*.cdn.example:8443", "*"]);
     assert_eq!((cart.limits.cpu_us, cart.limits.memory_bytes, cart.limits.subrequests), (50_000, 64 << 20, 8));
     assert_eq!(release.routes[0].id, "shop.example.com/cart/* GET,POST");
-    assert_eq!(release.routes.iter().map(|route| route.early_data).collect::<Vec<_>>(), [true, false, false]);
+    assert_eq!(release.routes.iter().map(|route| route.early_data).collect::<Vec<_>>(), [true, false, false, false]);
     let text = serde_json::to_string(&release).unwrap();
     assert_eq!(text.matches("\"early_data\":true").count(), text.matches("early_data").count());
     assert!(text.contains("\"tunnel_idle_ms\":3600000"), "{text}");
@@ -75,8 +120,26 @@ fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
     let steps: Vec<_> = release.rollout.steps.iter().map(|step| (step.percent_bp, step.bake_ms)).collect();
     assert_eq!(steps, [(50, 120_000), (10_000, 0)]);
 
-    for (built, cas) in [(BTreeMap::new(), cas), (built, BTreeMap::new())] {
-        let refusal = manifest.release(edition.clone(), &built, &cas).unwrap_err();
+    assert_eq!((cart.secrets["PAYMENT_KEY"].version, cart.stores["default"].as_str()), (2, "carts"));
+    assert_eq!((cart.config["currency"].as_str(), cart.calls.len(), cart.purge), ("EUR", 1, true));
+    assert_eq!(cart.reuse, Reuse { requests: 128, idle_ms: 2_000 });
+    let carts = Store { engine: Engine::Nats, ttl_ms: Some(3_600_000), ..release.stores["carts"] };
+    assert_eq!((carts, carts.value_max_bytes, carts.keys_max), (release.stores["carts"], 64 << 10, 1_000));
+    assert_eq!(release.routes[0].before, ["cart".parse().unwrap()]);
+    assert_eq!(release.files["site"].index.as_deref(), Some("index.html"));
+    assert_eq!(
+        (release.schedules[0].run, release.queues[0].backoff_ms.as_slice()),
+        (Run::EachNode, &[500, 60_000][..])
+    );
+
+    let without = [
+        Made { functions: BTreeMap::new(), ..made.clone() },
+        Made { cas: BTreeMap::new(), ..made.clone() },
+        Made { files: BTreeMap::new(), ..made.clone() },
+        Made { secrets: BTreeMap::new(), ..made.clone() },
+    ];
+    for made in without {
+        let refusal = manifest.release(edition.clone(), &made).unwrap_err();
         assert_eq!(refusal.reason, Reason::MissingBlob);
     }
 }

@@ -14,6 +14,7 @@ fn grant() -> Grant {
     serde_json::from_value(json!({
         "state": "active", "hosts": ["shop.example.com", "*.shop.example.com"],
         "limits": {"cpu_us": 200_000, "memory_bytes": 268_435_456_u64},
+        "stores": ["node", "nats"],
     }))
     .unwrap()
 }
@@ -25,12 +26,18 @@ fn good() -> Value {
         "functions": {"cart": {
             "bundle": {"sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "size": 72_013},
             "world": "wasi:http/incoming-handler@0.2", "imports": ["wasi:io/streams@0.2.6"],
-            "egress": ["https://api.bank.example:443", "*"], "env": {"MODE": "live"},
+            "egress": ["https://api.bank.example:443", "*"], "env": {"MODE": "live"}, "config": {"currency": "EUR"},
+            "secrets": {"PAYMENT_KEY": {"sealed": {"sha256": "f3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "size": 9}, "version": 1}},
+            "stores": {"default": "carts"}, "calls": ["cart"], "reuse": {"requests": 9, "idle_ms": 1_000},
         }},
+        "files": {"site": {"bundle": {"sha256": "03b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "size": 9}, "index": "index.html", "not_found": "404.html"}},
+        "stores": {"carts": {"engine": "nats", "ttl_ms": 60_000}},
+        "schedules": [{"cron": "*/5 * * * *", "zone": "Europe/Berlin", "run": "once", "function": "cart"}],
+        "queues": [{"engine": "nats", "subject": "orders.*.>", "function": "cart", "concurrency": 8, "attempts": 5, "backoff_ms": [1_000], "dead_letter": "dead"}],
         "upstreams": {"api": {"servers": ["https://api-1.internal:8443"], "tls": {"name": "api.internal"}}},
         "routes": [
             {"id": "shop.example.com/cart/* GET,POST", "host": "shop.example.com", "path": "/cart/*",
-             "methods": ["GET", "POST"], "target": {"function": "cart"}, "on_fault": "open", "fallback": {"upstream": "api"}, "early_data": true},
+             "methods": ["GET", "POST"], "target": {"function": "cart"}, "before": ["cart"], "on_fault": "open", "fallback": {"upstream": "api"}, "early_data": true},
             {"id": "shop.example.com/cart/* PUT", "host": "shop.example.com", "path": "/cart/*", "methods": ["PUT"],
              "target": {"upstream": "api"}},
             {"id": "*.shop.example.com/*", "host": "*.shop.example.com", "path": "/*",
@@ -83,6 +90,51 @@ fn each_release_that_says_what_it_may_not_is_refused_with_its_reason() {
         ("/functions/cart/env", json!({"A=B": "x"}), Parse, "environment"),
         ("/functions/cart/env", json!({"A": "x\u{0}"}), Parse, "environment"),
         ("/functions/cart/env", json!({"A": long}), Parse, "environment"),
+        ("/functions/cart/config", json!({"A": long}), Parse, "70001 bytes"),
+        ("/functions/cart/config", json!({"": "x"}), Parse, "no key of a config"),
+        (
+            "/functions/cart/secrets",
+            json!({"PAYMENT-KEY": good()["functions"]["cart"]["secrets"]["PAYMENT_KEY"]}),
+            Parse,
+            "no name of a secret",
+        ),
+        ("/functions/cart/secrets/PAYMENT_KEY/version", json!(0), Parse, "no version"),
+        ("/functions/cart/secrets/PAYMENT_KEY/sealed/size", json!(2_000_000), Parse, "2000000 bytes"),
+        ("/functions/cart/stores", json!({"default": "cards"}), Parse, "no store `cards`"),
+        ("/functions/cart/stores", json!({"a b": "carts"}), Parse, "no name to open"),
+        ("/functions/cart/calls", json!(["price"]), Parse, "no such function"),
+        ("/functions/cart/reuse", json!({"requests": 0}), Parse, "outside 1 to"),
+        ("/functions/cart/reuse", json!({"idle_ms": 600_001}), Parse, "10 minutes"),
+        ("/stores/carts/engine", json!("redis"), OverQuota, "the operator opens it"),
+        ("/stores/carts/engine", json!("etcd"), Parse, "unknown variant"),
+        ("/stores/carts/consistency", json!("linearizable"), Parse, "cannot keep"),
+        ("/stores/carts/ttl_ms", json!(999), Parse, "999 ms"),
+        ("/stores/carts/value_max_bytes", json!(1_048_577), Parse, "value_max 1048577"),
+        ("/stores/carts/keys_max", json!(0), Parse, "keys_max 0"),
+        ("/files/site/bundle/size", json!(0), Parse, "0 bytes"),
+        ("/files/site/bundle/size", json!(600_000_000), Parse, "600000000 bytes"),
+        ("/files/site/not_found", json!("../../etc/passwd"), Parse, "no file of the folder"),
+        ("/files/site/index", json!("a/b.html"), Parse, "name of a file"),
+        ("/files/site/fallback", json!("index.html"), Parse, "choose one"),
+        ("/schedules/0/cron", json!("* * * *"), Parse, "five fields"),
+        ("/schedules/0/zone", json!("Mars; rm"), Parse, "no time zone"),
+        ("/schedules/0/function", json!("sweep"), Parse, "no function `sweep`"),
+        ("/queues/0/engine", json!("node"), Parse, "kept by the engine `nats`"),
+        ("/queues/0/subject", json!("orders.>.x"), Parse, "no subject"),
+        ("/queues/0/subject", json!("$JS.API.>"), Parse, "no subject"),
+        ("/queues/0/dead_letter", json!("dead.*"), Parse, "no subject"),
+        ("/queues/0/function", json!("order"), Parse, "no function `order`"),
+        ("/queues/0/concurrency", json!(1_001), Parse, "concurrency 1001"),
+        ("/queues/0/attempts", json!(0), Parse, "attempts 0"),
+        ("/queues/0/backoff_ms", json!([]), Parse, "`backoff`"),
+        ("/routes/0/before", json!(["auth"]), Parse, "no function `auth`"),
+        (
+            "/routes/0/before",
+            json!(["cart", "cart", "cart", "cart", "cart", "cart", "cart", "cart", "cart"]),
+            Parse,
+            "at most 8",
+        ),
+        ("/routes/0/target", json!({"files": "sight"}), Parse, "no files `sight`"),
         ("/upstreams/api/servers", json!([]), Parse, "0 servers"),
         ("/upstreams/api/servers", json!(["https://*.internal"]), Parse, "single host"),
         ("/upstreams/api/servers", json!(["file:///etc/passwd"]), Parse, "no origin"),
@@ -166,12 +218,12 @@ fn a_release_has_no_more_bytes_of_bundles_than_its_app_may_keep_on_a_disk_and_th
         grant.share.disk_bytes = disk_bytes;
         release(document.to_string().as_bytes(), &app(), 7, &grant)
     };
-    assert!(verify(&document, 72_013).is_ok());
-    let refusal = verify(&document, 72_012).expect_err("a byte more");
-    assert!(refusal.reason == Reason::OverQuota && refusal.detail.contains("the grant gives 72012"), "{refusal}");
+    assert!(verify(&document, 72_031).is_ok());
+    let refusal = verify(&document, 72_030).expect_err("a byte more");
+    assert!(refusal.reason == Reason::OverQuota && refusal.detail.contains("the grant gives 72030"), "{refusal}");
     document["functions"]["copy"]["bundle"]["sha256"] = json!("0".repeat(64));
-    assert_eq!(verify(&document, 72_013 * 2 - 1).expect_err("two bundles").reason, Reason::OverQuota);
-    assert!(verify(&document, 72_013 * 2).is_ok());
+    assert_eq!(verify(&document, 72_031 + 72_012).expect_err("two bundles").reason, Reason::OverQuota);
+    assert!(verify(&document, 72_031 + 72_013).is_ok());
     assert_eq!(grant().share.disk_bytes, 10 << 30);
 }
 

@@ -169,6 +169,7 @@ impl House {
             limits: Default::default(),
             share: Share::default(),
             egress_private: Vec::new(),
+            stores: eyot_bundle::grant::own_engine(),
             placement: "*".to_owned(),
         }
     }

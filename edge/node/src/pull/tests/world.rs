@@ -162,6 +162,7 @@ pub(super) fn grant(app: &str) -> Grant {
         limits: Ceilings::default(),
         share: Share::default(),
         egress_private: Vec::new(),
+        stores: eyot_bundle::grant::own_engine(),
         placement: "*".to_owned(),
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn grant(host: &str) -> Grant {
         limits: Ceilings::default(),
         share: Share::default(),
         egress_private: Vec::new(),
+        stores: crate::grant::own_engine(),
         placement: "*".to_owned(),
     }
 }
