@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use eyot_bundle::digest::Digest;
 use eyot_bundle::release::Limits;
 use eyot_guest::{
-    Call, Doors, Entering, Fetch, FetchTimeouts, Fetching, Function, Limit, Log, LogStream, Meter, Runtime, Settings,
-    compile,
+    Call, Doors, Entering, Fetch, FetchTimeouts, Fetching, Function, Limit, Log, LogLevel, LogStream, Meter, Runtime,
+    Settings, compile,
 };
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::Code;
@@ -37,6 +37,8 @@ impl Fetch for Open {
 
 impl Log for Open {
     fn line(&self, _stream: LogStream, _text: &str) {}
+
+    fn logged(&self, _level: LogLevel, _context: &str, _text: &str) {}
 }
 
 impl Limit for Open {
@@ -93,7 +95,7 @@ async fn call(runtime: &Runtime, function: &Arc<Function>, doors: &Doors, meter:
 /// One measurement, with so many calls at once.
 async fn measure(runtime: &Runtime, function: &Arc<Function>, at_once: usize) -> Row {
     let open = Arc::new(Open);
-    let doors = Doors { fetch: open.clone(), log: open.clone(), share: open };
+    let doors = Doors { fetch: open.clone(), log: open.clone(), share: open, ..Doors::closed() };
     let meter = Arc::<Meter>::default();
     let before = process_cpu();
     let calls = stream::iter(0..CALLS).map(|_| call(runtime, function, &doors, &meter)).buffer_unordered(at_once);
@@ -125,6 +127,7 @@ fn main() {
         code,
         limits: Limits::default(),
         env: Vec::new(),
+        config: Vec::new(),
     };
     let function = Arc::new(function);
     let caller = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -46,14 +46,17 @@ pub struct Function {
     pub limits: Limits,
     /// Its environment.
     pub env: Vec<(String, String)>,
+    /// What `wasi:config` tells it.
+    pub config: Vec<(String, String)>,
 }
 
 impl fmt::Debug for Function {
-    /// The environment shows its names only.
+    /// The environment and the configuration show their names only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let env: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
-        let Self { app, name, release, code, limits, env: _ } = self;
-        write!(f, "Function({app}/{release} {name}, {code}, {limits:?}, {env:?})")
+        let names = |pairs: &[(String, String)]| pairs.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let (env, config) = (names(&self.env), names(&self.config));
+        let Self { app, name, release, code, limits, env: _, config: _ } = self;
+        write!(f, "Function({app}/{release} {name}, {code}, {limits:?}, {env:?}, {config:?})")
     }
 }
 

@@ -211,7 +211,7 @@ mod tests {
 
     use super::*;
     use crate::call::Meter;
-    use crate::runtime::Closed;
+    use crate::doors::Closed;
 
     /// How a guest that waits for ever ends, if it has answered, was handed over that long ago, and sent its last byte just
     /// now or then.

@@ -1,11 +1,21 @@
 //! The doors of a function: traits that whoever runs it implements. Nothing else leads out of a guest.
 
+mod closed;
+mod edge;
+mod stores;
+
 use std::pin::Pin;
 use std::sync::Arc;
 
 use eyot_plan::body::Body;
 use eyot_plan::fault::Fault;
 use http::{Request, Response};
+
+pub use closed::Closed;
+pub use edge::{
+    Caller, Client, Edge, Facts, Geo, Hint, Purge, PurgeError, Purged, Purging, Rate, Rated, Secret, SecretError, Tls,
+};
+pub use stores::{Current, Page, Store, StoreError, Stores, Storing};
 
 /// The doors of one call.
 #[derive(Clone)]
@@ -16,6 +26,10 @@ pub struct Doors {
     pub log: Arc<dyn Log>,
     /// The app's share of this node.
     pub share: Arc<dyn Limit>,
+    /// The stores it may open.
+    pub stores: Arc<dyn Stores>,
+    /// What the node knows and does.
+    pub edge: Arc<dyn Edge>,
 }
 
 /// The way out: every request a function sends.
@@ -40,10 +54,44 @@ pub struct FetchTimeouts {
     pub between_bytes_ms: Option<u64>,
 }
 
-/// Where a function's standard output and error go.
+/// Where a function's words go: what it writes to its standard streams, and what it logs.
 pub trait Log: Send + Sync {
     /// One line, without its end; at most 4 KiB, of at most 64 KiB a call. It may hold control characters.
     fn line(&self, stream: LogStream, text: &str);
+
+    /// One message of `wasi:logging`, with the context it was said in; bounded as lines are, together with them.
+    fn logged(&self, level: LogLevel, context: &str, text: &str);
+}
+
+/// How much a message of `wasi:logging` matters, by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Trace.
+    Trace,
+    /// Debug.
+    Debug,
+    /// Info.
+    Info,
+    /// Warn.
+    Warn,
+    /// Error.
+    Error,
+    /// Critical.
+    Critical,
+}
+
+impl LogLevel {
+    /// The label in logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// One of the two standard streams.

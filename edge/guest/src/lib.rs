@@ -33,6 +33,10 @@ pub mod artefacts;
 pub mod compile;
 
 pub use call::{Call, Function, Meter, Remaining};
-pub use doors::{Doors, Entering, Fetch, FetchTimeouts, Fetching, Limit, Log, LogStream};
+pub use doors::{
+    Caller, Client, Closed, Current, Doors, Edge, Entering, Facts, Fetch, FetchTimeouts, Fetching, Geo, Hint, Limit,
+    Log, LogLevel, LogStream, Page, Purge, PurgeError, Purged, Purging, Rate, Rated, Secret, SecretError, Store,
+    StoreError, Stores, Storing, Tls,
+};
 pub use runtime::Runtime;
 pub use settings::{Error, SLOTS_MAX, Settings};

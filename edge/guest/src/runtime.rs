@@ -19,7 +19,7 @@ use crate::artefacts::Artefacts;
 use crate::call::{Call, Meter};
 use crate::charged::{Charged, Held};
 use crate::code::{Code, Codes};
-use crate::doors::{Doors, Entering, Fetch, FetchTimeouts, Fetching, Limit, Log, LogStream};
+use crate::doors::{Closed, Doors};
 use crate::engine;
 use crate::flow::{self, Kind};
 use crate::guest::{self, State};
@@ -131,9 +131,8 @@ impl Runtime {
     async fn start(&self, code: Arc<Code>, wasm: Digest) -> Result<(), Error> {
         let slot = self.slot().await.map_err(Error::Probe)?;
         let limits = Limits { cpu_us: PROBE_CPU_US, memory_bytes: self.0.memory_bytes_max, ..Limits::default() };
-        let closed = Arc::new(Closed);
-        let doors = Doors { fetch: closed.clone(), log: closed.clone(), share: closed.clone() };
-        let account = Arc::new(Account::new(limits, closed, Arc::<Meter>::default()));
+        let doors = Doors::closed();
+        let account = Arc::new(Account::new(limits, Arc::new(Closed), Arc::<Meter>::default()));
         let (running, io) = (Arc::clone(&account), Handle::current());
         let guest = async move {
             let state = State::new(&running, &[], &doors, io);
@@ -194,34 +193,5 @@ impl Runtime {
             Some(threads) => threads.pick(code),
             None => (Handle::current(), Turn::here()),
         }
-    }
-}
-
-/// The doors of a probe: all shut.
-pub(crate) struct Closed;
-
-impl Fetch for Closed {
-    fn fetch(&self, _request: http::Request<Body>, _timeouts: FetchTimeouts) -> Fetching {
-        Box::pin(std::future::ready(Err(FaultCode::EgressDenied.into())))
-    }
-}
-
-impl Log for Closed {
-    fn line(&self, _stream: LogStream, _text: &str) {}
-}
-
-impl Limit for Closed {
-    fn memory(&self, _bytes: u64) -> bool {
-        true
-    }
-
-    fn memory_back(&self, _bytes: u64) {}
-
-    fn cpu(&self, _us: u64) -> bool {
-        true
-    }
-
-    fn enter(&self) -> Entering {
-        Box::pin(std::future::ready(Ok(Box::new(()) as Box<dyn Send>)))
     }
 }

@@ -129,6 +129,7 @@ impl Pollable for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doors::LogLevel;
 
     #[derive(Default)]
     struct Heard(Mutex<Vec<String>>);
@@ -136,6 +137,10 @@ mod tests {
     impl Log for Heard {
         fn line(&self, stream: LogStream, text: &str) {
             self.0.lock().expect("not poisoned").push(format!("{} {text}", stream.label()));
+        }
+
+        fn logged(&self, level: LogLevel, context: &str, text: &str) {
+            self.0.lock().expect("not poisoned").push(format!("{} {context} {text}", level.label()));
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) async fn call(
     let call = Call {
         function: Arc::clone(&function.guest),
         request,
-        doors: Doors { fetch: door.clone(), log: door, share: entry.limit.clone() },
+        doors: Doors { fetch: door.clone(), log: door, share: entry.limit.clone(), ..Doors::closed() },
         meter,
         witness: Box::new(witness),
         request_id: asked.id.clone(),

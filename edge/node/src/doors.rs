@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eyot_bundle::release::Timeouts;
 use eyot_bundle::web_origin::Scheme;
 use eyot_fetch::Fetch;
-use eyot_guest::{FetchTimeouts, Fetching, Log, LogStream};
+use eyot_guest::{FetchTimeouts, Fetching, Log, LogLevel, LogStream};
 use eyot_plan::arrival::Protocol;
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
@@ -100,6 +100,15 @@ impl Log for Door {
             tracing::info!(
                 target: "function", app = &*self.entry.label, function = &*self.function.label,
                 release = self.entry.release, id = self.request_id, stream = stream.label(), text
+            );
+        }
+    }
+
+    fn logged(&self, level: LogLevel, context: &str, text: &str) {
+        if self.entry.share.log(context.len() + text.len()) {
+            tracing::info!(
+                target: "function", app = &*self.entry.label, function = &*self.function.label,
+                release = self.entry.release, id = self.request_id, stream = "log", severity = level.label(), context, text
             );
         }
     }

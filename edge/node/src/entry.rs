@@ -207,6 +207,10 @@ fn parsed<T, E>(result: Result<T, E>, text: &str) -> Result<T, Refusal> {
     result.map_err(|_| Refusal::new(Reason::Parse, format!("`{}`", text.chars().take(100).collect::<String>())))
 }
 
+fn pairs(table: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    table.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 struct Builder<'a> {
     ground: &'a Ground<'a>,
     release: &'a Release,
@@ -241,7 +245,8 @@ impl Builder<'_> {
             release: self.release.number,
             code: function.bundle.sha256,
             limits: self.limits(function.limits),
-            env: function.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            env: pairs(&function.env),
+            config: pairs(&function.config),
         };
         let egress = function.egress.iter().map(|text| parsed(text.parse::<Egress>(), text));
         Ok(Function {

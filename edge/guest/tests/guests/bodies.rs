@@ -115,7 +115,7 @@ async fn what_a_guest_does_after_its_answer_it_does_within_the_same_budget() {
         let answer = ask.send().await.expect("an answer");
         assert!(answer.broken.is_none());
         share.settled().await;
-        assert_eq!(log.0.lock().expect("not poisoned").first().map(|(_, line)| line.as_str()), Some(expect));
+        assert_eq!(log.written.lock().expect("not poisoned").first().map(|(_, line)| line.as_str()), Some(expect));
     }
     // Over HTTP/1.1 nobody reads further than the length that was announced.
     let ask = Ask::new("after").path("/length");
@@ -125,7 +125,7 @@ async fn what_a_guest_does_after_its_answer_it_does_within_the_same_budget() {
     assert_eq!(frame.data_ref().map(Bytes::len), Some(9));
     drop(response);
     share.settled().await;
-    assert_eq!(log.0.lock().expect("not poisoned").len(), 1, "it was not cut off");
+    assert_eq!(log.written.lock().expect("not poisoned").len(), 1, "it was not cut off");
     let ask = Ask::new("after").path("/spin").limits(|limits| limits.cpu_us = 20_000);
     let (meter, share) = (Arc::clone(&ask.meter), Arc::clone(&ask.share));
     ask.send().await.expect("an answer");

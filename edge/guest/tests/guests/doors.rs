@@ -22,7 +22,7 @@ async fn what_a_guest_says_goes_to_the_log_in_bounded_lines() {
     let ask = Ask::new("log-flood");
     let log = Arc::clone(&ask.log);
     assert_eq!(ask.send().await.expect("an answer").text(), "said\n");
-    let lines = log.0.lock().expect("not poisoned");
+    let lines = log.written.lock().expect("not poisoned");
     assert_eq!(lines[0], (LogStream::Stdout, "a line".to_owned()));
     assert_eq!(lines[1], (LogStream::Stderr, "another\u{1b}[31m".to_owned()));
     assert!(lines.iter().all(|(_, line)| line.len() <= 4 << 10));

@@ -60,7 +60,7 @@ async fn auth_lets_through_who_brings_a_token_that_holds_and_streams() {
         let ask = ask.env("ISSUER_KEY", &key).env("UPSTREAM", "https://api.example").env("PREFIX", "/auth");
         let log = Arc::clone(&ask.log);
         let answer = ask.body(body::full(vec![b'o'; 300_000])).fetch(out.clone()).send().await.expect("an answer");
-        assert_eq!(answer.status, status, "{token}: {:?}", log.0.lock().expect("not poisoned"));
+        assert_eq!(answer.status, status, "{token}: {:?}", log.written.lock().expect("not poisoned"));
         if status == 200 {
             assert_eq!(answer.bytes.len(), 300_000);
         }
@@ -100,7 +100,7 @@ async fn json_api_asks_both_upstreams_at_the_same_time_and_names_what_is_missing
         let log = Arc::clone(&ask.log);
         async move {
             let answer = ask.send().await;
-            (answer, format!("{:?}", log.0.lock().expect("not poisoned")))
+            (answer, format!("{:?}", log.written.lock().expect("not poisoned")))
         }
     };
     // Neither is answered before both were asked.

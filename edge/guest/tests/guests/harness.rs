@@ -9,8 +9,8 @@ use eyot_bundle::digest::Digest;
 use eyot_bundle::release::Limits;
 use eyot_guest::artefacts::Artefacts;
 use eyot_guest::{
-    Call, Doors, Entering, Fetch, FetchTimeouts, Fetching, Function, Limit, Log, LogStream, Meter, Remaining, Runtime,
-    Settings, compile,
+    Call, Doors, Entering, Fetch, FetchTimeouts, Fetching, Function, Limit, Log, LogLevel, LogStream, Meter, Remaining,
+    Runtime, Settings, compile,
 };
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
@@ -123,11 +123,20 @@ impl Limit for Share {
 
 /// The log, kept.
 #[derive(Default)]
-pub(crate) struct Lines(pub(crate) Mutex<Vec<(LogStream, String)>>);
+pub(crate) struct Lines {
+    /// What was written to the standard streams.
+    pub(crate) written: Mutex<Vec<(LogStream, String)>>,
+    /// What was logged: level, context, text.
+    pub(crate) logged: Mutex<Vec<(LogLevel, String, String)>>,
+}
 
 impl Log for Lines {
     fn line(&self, stream: LogStream, text: &str) {
-        self.0.lock().expect("not poisoned").push((stream, text.to_owned()));
+        self.written.lock().expect("not poisoned").push((stream, text.to_owned()));
+    }
+
+    fn logged(&self, level: LogLevel, context: &str, text: &str) {
+        self.logged.lock().expect("not poisoned").push((level, context.to_owned(), text.to_owned()));
     }
 }
 
@@ -256,8 +265,9 @@ impl Ask {
             code: self.code,
             limits: self.limits,
             env: self.env,
+            config: Vec::new(),
         };
-        let doors = Doors { fetch: self.fetch, log: self.log, share: self.share };
+        let doors = Doors { fetch: self.fetch, log: self.log, share: self.share, ..Doors::closed() };
         let call = Call {
             function: Arc::new(function),
             request: self.request,
