@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use eyot_bundle::digest::Digest;
 use eyot_bundle::refusal::{Reason, Refusal};
-use eyot_bundle::release::{Bundle, Release};
+use eyot_bundle::release::{Bundle, BundleOf, Release};
 use eyot_guest::Runtime;
 use eyot_link::error::Error;
 
@@ -53,16 +53,26 @@ impl<P: Parent> Stage<P> {
         Self { parent, blobs, compilers, runtime, telemetry, flights: Flights::default() }
     }
 
-    /// Makes every function of `release` ready. What is ready already costs nothing.
+    /// Makes every blob of `release` ready. What is ready already costs nothing.
     ///
     /// # Errors
     /// `missing_blob`, `digest_mismatch`, `disk_full`, `compile_failed`, `probe_failed`.
     pub async fn ready(&self, release: &Release) -> Result<(), Refusal> {
-        for (name, function) in &release.functions {
-            let ready = self.function(function.bundle).await;
-            ready.map_err(|refusal| Refusal::new(refusal.reason, format!("function `{name}`: {}", refusal.detail)))?;
+        for (what, bundle) in release.named_bundles() {
+            let ready = match what {
+                BundleOf::Function(_) => self.function(bundle).await,
+                BundleOf::Files(_) | BundleOf::Secret(_) => self.blob(bundle).await,
+            };
+            ready.map_err(|refusal| Refusal::new(refusal.reason, format!("{what}: {}", refusal.detail)))?;
         }
         Ok(())
+    }
+
+    /// Sees to it that a blob is here that is not code.
+    async fn blob(&self, bundle: Bundle) -> Result<(), Refusal> {
+        let flight = self.flights.of(bundle.sha256);
+        let _alone = flight.lock().await;
+        self.fetch(bundle).await
     }
 
     async fn function(&self, bundle: Bundle) -> Result<(), Refusal> {

@@ -63,10 +63,37 @@ pub struct Release {
 impl Release {
     /// Every blob that it names: of functions, secrets and files. One may come several times.
     pub fn bundles(&self) -> impl Iterator<Item = Bundle> {
-        let functions = self.functions.values();
-        let secrets =
-            self.functions.values().flat_map(|function| function.secrets.values().map(|secret| secret.sealed));
-        functions.map(|function| function.bundle).chain(secrets).chain(self.files.values().map(|files| files.bundle))
+        self.named_bundles().map(|(_, bundle)| bundle)
+    }
+
+    /// The same with what each is: "function `cart`".
+    pub fn named_bundles(&self) -> impl Iterator<Item = (BundleOf<'_>, Bundle)> {
+        let functions = self.functions.iter().map(|(name, function)| (BundleOf::Function(name), function.bundle));
+        let secrets = self.functions.values().flat_map(|function| &function.secrets);
+        let secrets = secrets.map(|(name, secret)| (BundleOf::Secret(name), secret.sealed));
+        let files = self.files.iter().map(|(name, files)| (BundleOf::Files(name), files.bundle));
+        functions.chain(secrets).chain(files)
+    }
+}
+
+/// What a blob of a release is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BundleOf<'a> {
+    /// A folder of files.
+    Files(&'a Name),
+    /// A component.
+    Function(&'a Name),
+    /// A sealed secret.
+    Secret(&'a str),
+}
+
+impl std::fmt::Display for BundleOf<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Files(name) => write!(f, "files `{name}`"),
+            Self::Function(name) => write!(f, "function `{name}`"),
+            Self::Secret(name) => write!(f, "secret `{name}`"),
+        }
     }
 }
 

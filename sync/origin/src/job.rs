@@ -7,7 +7,7 @@ use eyot_bundle::digest::Digest;
 use eyot_bundle::grant::GrantState;
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::Reason;
-use eyot_bundle::release::{RELEASE_BYTES_MAX, Release};
+use eyot_bundle::release::{Bundle, RELEASE_BYTES_MAX, Release};
 use eyot_bundle::trust::{TargetFile, app_role};
 use eyot_bundle::{component, verify};
 use eyot_link::wire::{OperatorUpload, Publish, RolloutRequest};
@@ -82,35 +82,35 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
         }))
     }
 
-    /// Checks the bundles a release names: uploaded by this very app, of the size it says, not denied, and
-    /// components that say what the release says of them.
+    /// Checks the blobs a release names: uploaded by this very app, of the size it says, not denied; and that components
+    /// say what the release says of them.
     async fn bundles(&self, view: &View, app: &Name, release: &Release) -> Result<(), Denied> {
         let uploads = self.uploads(app).await?;
-        for (name, function) in &release.functions {
-            let bundle = function.bundle;
-            if view.denied.contains(&bundle.sha256) {
-                let detail = format!("the bundle of `{name}`, {}, is denied by the operator", bundle.sha256);
+        for (what, Bundle { sha256, size }) in release.named_bundles() {
+            if view.denied.contains(&sha256) {
+                let detail = format!("the bundle of {what}, {sha256}, is denied by the operator");
                 return Err(Denied::refused(Reason::Incompatible, detail));
             }
-            let stored = if uploads.holds(bundle.sha256) { self.blobs.size(bundle.sha256).await? } else { None };
+            let stored = if uploads.holds(sha256) { self.blobs.size(sha256).await? } else { None };
             match stored {
                 None => {
-                    let detail = format!("the bundle of `{name}`, {}, was not uploaded by this app", bundle.sha256);
+                    let detail = format!("the bundle of {what}, {sha256}, was not uploaded by this app");
                     return Err(Denied::refused(Reason::MissingBlob, detail));
                 }
-                Some(size) if size != bundle.size => {
-                    let detail = format!("the bundle of `{name}` has {size} bytes, the release says {}", bundle.size);
+                Some(stored) if stored != size => {
+                    let detail = format!("the bundle of {what} has {stored} bytes, the release says {size}");
                     return Err(Denied::refused(Reason::DigestMismatch, detail));
                 }
-                Some(size) => {
-                    let bytes = self.whole(bundle.sha256, size).await?;
-                    let facts = tokio::task::spawn_blocking(move || component::inspect(&bytes)).await;
-                    let facts = facts.map_err(|error| Denied::Failed(error.to_string()))??;
-                    if facts.world != function.world || facts.imports != function.imports {
-                        let detail = format!("the release says another world or other imports of `{name}` than it has");
-                        return Err(Denied::refused(Reason::Parse, detail));
-                    }
-                }
+                Some(_) => {}
+            }
+        }
+        for (name, function) in &release.functions {
+            let bytes = self.whole(function.bundle.sha256, function.bundle.size).await?;
+            let facts = tokio::task::spawn_blocking(move || component::inspect(&bytes)).await;
+            let facts = facts.map_err(|error| Denied::Failed(error.to_string()))??;
+            if facts.world != function.world || facts.imports != function.imports {
+                let detail = format!("the release says another world or other imports of `{name}` than it has");
+                return Err(Denied::refused(Reason::Parse, detail));
             }
         }
         Ok(())

@@ -133,7 +133,7 @@ impl<H: Heads, B: Blobs> Catalog<H, B> {
             let mut used = BTreeSet::new();
             for number in known.trust.releases.keys() {
                 let release = self.listed(known, *number).await?;
-                used.extend(release.functions.values().map(|function| function.bundle.sha256));
+                used.extend(release.bundles().map(|bundle| bundle.sha256));
             }
             self.change_uploads(app, |uploads| {
                 uploads.forget(&used, now);

@@ -193,10 +193,10 @@ impl<P: Parent> Stage<P> {
 /// # Errors
 /// `incompatible`.
 pub fn denied(release: &Release, denied: &BTreeSet<Digest>) -> Result<(), Refusal> {
-    let found = release.functions.iter().find(|(_, function)| denied.contains(&function.bundle.sha256));
+    let found = release.named_bundles().find(|(_, bundle)| denied.contains(&bundle.sha256));
     match found {
-        Some((name, function)) => {
-            let detail = format!("function `{name}`: the operator denied {}", function.bundle.sha256);
+        Some((what, bundle)) => {
+            let detail = format!("{what}: the operator denied {}", bundle.sha256);
             Err(Refusal::new(Reason::Incompatible, detail))
         }
         None => Ok(()),
@@ -207,7 +207,7 @@ pub fn denied(release: &Release, denied: &BTreeSet<Digest>) -> Result<(), Refusa
 pub fn bundles(documents: &Files) -> BTreeSet<Digest> {
     let releases = documents.iter().filter(|(name, _)| name.starts_with("releases/"));
     let parsed = releases.filter_map(|(_, bytes)| serde_json::from_slice::<Release>(bytes).ok());
-    parsed.flat_map(|release| release.functions.into_values().map(|function| function.bundle.sha256)).collect()
+    parsed.flat_map(|release| release.bundles().map(|bundle| bundle.sha256).collect::<Vec<_>>()).collect()
 }
 
 /// The documents of `app` among `files`.
