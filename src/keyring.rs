@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use eyot_bundle::sign::Key;
 
-use crate::secret;
+use crate::keyfile;
 
 /// A keys folder.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ impl Keyring {
 
     /// The signing key `name`.
     pub(crate) fn key(&self, name: &str) -> anyhow::Result<Key> {
-        secret::key(&self.path(&format!("{name}.key")))
+        keyfile::key(&self.path(&format!("{name}.key")))
     }
 
     /// The bytes of the document `name`.

@@ -14,7 +14,7 @@ use crate::keyring::Keyring;
 use crate::operator;
 use crate::out::Out;
 use crate::reach::Reach;
-use crate::secret::{self, Lock};
+use crate::keyfile::{self, Lock};
 
 /// Make and show the keys of a fleet.
 #[derive(Debug, clap::Args)]
@@ -88,13 +88,13 @@ pub(crate) fn lock(plain: bool, out: Out) -> anyhow::Result<Lock> {
         out.warn("THESE PRIVATE KEYS ARE NOT ENCRYPTED. Whoever reads the files holds the fleet. For trying out only.");
         return Ok(Lock::Plain);
     }
-    secret::new_passphrase().map(Lock::Passphrase)
+    keyfile::new_passphrase().map(Lock::Passphrase)
 }
 
 fn new(args: &New, out: Out) -> anyhow::Result<()> {
     let key = Key::generate()?;
     let public = args.file.with_extension("pub");
-    secret::write_new(&args.file, &key.to_pem()?, &lock(args.plain, out)?)?;
+    keyfile::write_new(&args.file, &key.to_pem()?, &lock(args.plain, out)?)?;
     std::fs::write(&public, format!("{}\n", key.public().to_hex()))?;
     out.say(format!("{}  the private key; give it to no one", args.file.display()));
     out.say(format!("{}  the public key, for the operator's `eyot app add --key`", public.display()));

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use eyot_bundle::sign::Key;
 use eyot_link::client::{Client, Parents};
 
-use crate::secret;
+use crate::keyfile;
 
 /// Where the origin is, and who asks.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -26,7 +26,7 @@ impl Reach {
     /// The key that was named.
     pub(crate) fn key(&self) -> anyhow::Result<Key> {
         match &self.key {
-            Some(file) => secret::key(file),
+            Some(file) => keyfile::key(file),
             None => bail!("no key is named; say `--key FILE`, or set $EYOT_KEY"),
         }
     }

@@ -18,7 +18,7 @@ use crate::keyring::Keyring;
 use crate::keys::init::{self, NewFleet};
 use crate::out::Out;
 use crate::reach::Reach;
-use crate::secret::{self, Lock};
+use crate::keyfile::{self, Lock};
 
 /// The three nodes and their regions.
 const REGIONS: [(&str, &str); NODES] = [("fra-1", "eu-fra"), ("nyc-1", "us-nyc"), ("sin-1", "ap-sin")];
@@ -118,7 +118,7 @@ impl House {
         let authority = init::make(&self.ring, &fleet, &Lock::Plain, out)?;
         let pair = authority.server(&local)?;
         self.ring.put("nodes/tls.pem", pair.pem.as_bytes())?;
-        secret::write_new(&self.ring.path("nodes/tls.key"), &pair.key, &Lock::Plain)
+        keyfile::write_new(&self.ring.path("nodes/tls.key"), &pair.key, &Lock::Plain)
     }
 
     /// Starts the origin, and waits until it listens.
@@ -142,7 +142,7 @@ impl House {
     pub(crate) async fn start_nodes(&mut self) -> anyhow::Result<()> {
         // One cache of compiled code, sealed by one key: each component is compiled once for the three.
         let key = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-        secret::write_new(&self.folder().join("compile.key"), &key, &Lock::Plain)?;
+        keyfile::write_new(&self.folder().join("compile.key"), &key, &Lock::Plain)?;
         for node in self.nodes.clone() {
             let process = self.start(node.id, "node", &self.node_toml(&node)).await?;
             self.processes.push(process);

@@ -15,7 +15,7 @@ use super::{Folder, lock};
 use crate::keyring::Keyring;
 use crate::operator;
 use crate::out::Out;
-use crate::secret::{self, Lock};
+use crate::keyfile::{self, Lock};
 
 /// How long the root is believed.
 const ROOT_DAYS: i64 = 365;
@@ -93,11 +93,11 @@ pub(crate) fn make(ring: &Keyring, fleet: &NewFleet, lock: &Lock, out: Out) -> a
 
     progress.now("making certificates");
     let authority = Authority::new(&fleet.fleet)?;
-    secret::write_new(&ring.path("ca.key"), &authority.key(), lock)?;
+    keyfile::write_new(&ring.path("ca.key"), &authority.key(), lock)?;
     ring.put("fleet-ca.pem", authority.pem.as_bytes())?;
     let Pair { pem, key } = authority.server(&fleet.origin_names)?;
     ring.put("origin/origin.pem", pem.as_bytes())?;
-    secret::write_new(&ring.path("origin/origin.key"), &key, &Lock::Plain)?;
+    keyfile::write_new(&ring.path("origin/origin.key"), &key, &Lock::Plain)?;
 
     progress.now("signing");
     let one = |key: &Key| Holders::one(key.public());
@@ -121,7 +121,7 @@ pub(crate) fn make(ring: &Keyring, fleet: &NewFleet, lock: &Lock, out: Out) -> a
 /// A new signing key in the folder.
 fn new_key(ring: &Keyring, name: &str, lock: &Lock) -> anyhow::Result<Key> {
     let key = Key::generate()?;
-    secret::write_new(&ring.path(&format!("{name}.key")), &key.to_pem()?, lock)?;
+    keyfile::write_new(&ring.path(&format!("{name}.key")), &key.to_pem()?, lock)?;
     Ok(key)
 }
 
@@ -133,7 +133,7 @@ pub(crate) fn new_node(
     labels: BTreeMap<String, String>,
 ) -> anyhow::Result<Node> {
     let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    secret::write_new(&ring.path(&format!("nodes/{id}.token")), &token, &Lock::Plain)?;
+    keyfile::write_new(&ring.path(&format!("nodes/{id}.token")), &token, &Lock::Plain)?;
     Ok(Node { region: region.to_owned(), token_sha256: Digest::of(token.as_bytes()), labels, revoked: false })
 }
 
