@@ -12,8 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::tap::Tap;
 use crate::telemetry::Telemetry;
-pub use line::Line;
+pub use line::{Line, TEXT_CHARS_MAX};
 
 /// Lines that may wait to be written.
 const LINES_MAX: usize = 8192;
@@ -42,6 +43,7 @@ pub struct Log {
     lines: Option<Arc<Lines>>,
     thread: Option<JoinHandle<()>>,
     telemetry: Arc<Telemetry>,
+    tap: Arc<Tap>,
 }
 
 /// What waits to be written.
@@ -119,7 +121,7 @@ impl Log {
     /// When its thread does not start.
     pub fn start(destination: Destination, telemetry: Arc<Telemetry>) -> io::Result<Self> {
         let sink: Box<dyn Sink> = match destination {
-            Destination::Off => return Ok(Self { lines: None, thread: None, telemetry }),
+            Destination::Off => return Ok(Self { lines: None, thread: None, telemetry, tap: Arc::default() }),
             Destination::Stdout => Box::new(Stdout),
             Destination::Journal => match journal() {
                 Ok(socket) => Box::new(Journal(socket)),
@@ -134,7 +136,12 @@ impl Log {
         let (pumped, told) = (Arc::clone(&lines), Arc::clone(&telemetry));
         let thread = std::thread::Builder::new().name("eyot-access".to_owned());
         let thread = thread.spawn(move || pump(&pumped, sink, &told))?;
-        Ok(Self { lines: Some(lines), thread: Some(thread), telemetry })
+        Ok(Self { lines: Some(lines), thread: Some(thread), telemetry, tap: Arc::default() })
+    }
+
+    /// Where those hear of an app who follow it.
+    pub fn tap(&self) -> &Arc<Tap> {
+        &self.tap
     }
 
     /// Whether lines go anywhere.
@@ -222,7 +229,6 @@ fn pump(lines: &Lines, mut sink: Box<dyn Sink>, telemetry: &Telemetry) {
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use super::line::TEXT_CHARS_MAX;
     use super::*;
 
     fn json(line: &Line<'_>) -> String {

@@ -34,6 +34,11 @@ pub trait Apps: Send + Sync + 'static {
     /// Makes the hosts of `grant` answer as `standing` says, in one swap.
     fn put(&self, app: &Name, grant: &Grant, standing: Standing<Self::Entry>);
 
+    /// A release of the app was not taken.
+    fn refused(&self, app: &Name, release: u64, refusal: &Refusal) {
+        let _ = (app, release, refusal);
+    }
+
     /// Makes the app's hosts nobody's.
     fn remove(&self, app: &Name);
 

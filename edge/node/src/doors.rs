@@ -6,6 +6,7 @@ use eyot_bundle::release::Timeouts;
 use eyot_bundle::web_origin::Scheme;
 use eyot_fetch::Fetch;
 use eyot_guest::{FetchTimeouts, Fetching, Log, LogLevel, LogStream};
+use eyot_link::tail::{Line, Said};
 use eyot_plan::arrival::Protocol;
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
@@ -13,6 +14,7 @@ use eyot_plan::forward::{self, Facts, Trail};
 use eyot_plan::way::Way;
 use http::{Request, Uri};
 
+use crate::access;
 use crate::entry::{Entry, Function};
 use crate::line::Asked;
 use crate::node::Node;
@@ -26,6 +28,7 @@ pub(crate) struct Door {
     protocol: Protocol,
     request_id: String,
     trail: Trail,
+    access: Arc<access::Log>,
 }
 
 impl Door {
@@ -38,7 +41,25 @@ impl Door {
             protocol: asked.protocol,
             request_id: asked.id.clone(),
             trail: asked.trail.clone(),
+            access: Arc::clone(&node.access),
         }
+    }
+
+    /// Tells those who follow the app what the function said.
+    fn told(&self, stream: &str, logged: Option<(LogLevel, &str)>, text: &str) {
+        self.access.tap().tell(&self.entry.label, || {
+            Line::Log(Said {
+                time: jiff::Timestamp::now(),
+                id: self.request_id.clone(),
+                app: self.entry.label.to_string(),
+                release: self.entry.release,
+                function: self.function.label.to_string(),
+                stream: stream.to_owned(),
+                level: logged.map(|(level, _)| level.label().to_owned()),
+                context: logged.map(|(_, context)| context.to_owned()),
+                text: text.to_owned(),
+            })
+        });
     }
 
     /// The request as it leaves, and its way; refused where the release does not name the origin.
@@ -101,6 +122,7 @@ impl Log for Door {
                 target: "function", app = &*self.entry.label, function = &*self.function.label,
                 release = self.entry.release, id = self.request_id, stream = stream.label(), text
             );
+            self.told(stream.label(), None, text);
         }
     }
 
@@ -110,6 +132,7 @@ impl Log for Door {
                 target: "function", app = &*self.entry.label, function = &*self.function.label,
                 release = self.entry.release, id = self.request_id, stream = "log", severity = level.label(), context, text
             );
+            self.told("log", Some((level, context)), text);
         }
     }
 }

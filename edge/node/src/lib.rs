@@ -29,5 +29,6 @@ pub mod snapshot;
 pub mod sockets;
 pub mod stage;
 pub mod status;
+pub mod tap;
 pub mod telemetry;
 pub mod upgrade;

@@ -264,6 +264,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             self.setup.telemetry.refusal(app, refusal.reason);
             let reason = refusal.reason.code();
             tracing::warn!(%app, release, reason, detail = refusal.detail, "a release is refused");
+            self.setup.apps.refused(app, release, refusal);
         }
     }
 

@@ -17,6 +17,7 @@ pub mod problem;
 pub mod publish;
 pub mod signature;
 pub mod status;
+pub mod tail;
 mod tcp;
 pub mod tls;
 pub mod watch;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 /// Characters of a text from a request that are kept.
-pub(super) const TEXT_CHARS_MAX: usize = 1024;
+pub const TEXT_CHARS_MAX: usize = 1024;
 
 /// What one line says. Empty texts stand for what there is not.
 pub struct Line<'a> {

@@ -6,6 +6,7 @@ use eyot_bundle::grant::Grant;
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::Refusal;
 use eyot_bundle::release::Release;
+use eyot_link::tail::{Activated, Line, Refused};
 use eyot_link::wire::Load;
 
 use super::{Apps, Standing, Vitals};
@@ -21,12 +22,33 @@ impl Apps for Node {
     }
 
     fn put(&self, app: &Name, grant: &Grant, standing: Standing<Arc<Entry>>) {
+        let mut activated = None;
         let state = match standing {
             Standing::NotReady => State::NotReady,
-            Standing::Serving(entry) => State::Serving(entry),
+            Standing::Serving(entry) => {
+                activated = Some(entry.release);
+                State::Serving(entry)
+            }
             Standing::Suspended => State::Suspended,
         };
         self.snapshots.put(app.clone(), App { hosts: grant.hosts.clone(), state });
+        if let Some(release) = activated {
+            let time = jiff::Timestamp::now();
+            let told = || Line::Activated(Activated { time, app: app.to_string(), release });
+            self.access.tap().tell(app.as_str(), told);
+        }
+    }
+
+    fn refused(&self, app: &Name, release: u64, refusal: &Refusal) {
+        self.access.tap().tell(app.as_str(), || {
+            Line::Refused(Refused {
+                time: jiff::Timestamp::now(),
+                app: app.to_string(),
+                release,
+                reason: refusal.reason.code().to_owned(),
+                detail: refusal.detail.clone(),
+            })
+        });
     }
 
     fn remove(&self, app: &Name) {

@@ -5,17 +5,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use eyot_guest::Meter;
+use eyot_link::tail;
 use eyot_plan::arrival::{Arrival, Protocol};
 use eyot_plan::fault::{Code, Fault, Side};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use super::id;
-use crate::access::{Line, Log};
+use crate::access::{Line, Log, TEXT_CHARS_MAX};
 use crate::entry::{Entry, Function, Route, Target};
 use crate::telemetry::{CallEnd, Place, RequestEnd, Telemetry, Text};
 
 /// The status of a request whose client left before there was one.
 const CLIENT_LEFT: u16 = 499;
+/// The cause of a fault is cut in the node's log, in bytes: it holds names from the guest.
+const CAUSE_BYTES_MAX: usize = 1024;
 /// Bytes that the log line of a fault is counted as.
 const FAULT_LINE_BYTES: usize = 256;
 
@@ -116,6 +119,18 @@ impl Story {
         self.fault = Some(fault.code);
         self.calls_told = self.calls.len();
         self.telemetry.fault(&self.app, &self.route, fault.code);
+        let release = self.entry.as_ref().map(|entry| entry.release);
+        self.access.tap().tell(&self.app, || {
+            tail::Line::Fault(tail::Fault {
+                time: jiff::Timestamp::now(),
+                id: self.id.clone(),
+                app: self.app.to_string(),
+                release,
+                target: self.target.to_string(),
+                code: fault.code.name().to_owned(),
+                cause: fault.cause.as_deref().unwrap_or_default().to_owned(),
+            })
+        });
         let within = |entry: &Arc<Entry>| entry.share.log(FAULT_LINE_BYTES);
         if fault.code.side() != Side::Client && self.entry.as_ref().is_some_and(within) {
             tracing::info!(
@@ -124,7 +139,7 @@ impl Story {
                 route = &*self.route,
                 target = &*self.target,
                 code = fault.code.name(),
-                cause = fault.cause.as_deref().unwrap_or_default(),
+                cause = cut(fault.cause.as_deref().unwrap_or_default()),
                 "a fault"
             );
         }
@@ -156,6 +171,33 @@ impl Story {
         let untold = self.calls[self.calls_told..].last().and_then(|(_, meter)| meter.fault().cloned());
         if let Some(fault) = untold {
             self.fault(&fault);
+        }
+    }
+
+    /// The request, for those who follow the app.
+    fn ended(&self, in_bytes: u64) -> tail::Request {
+        let meters = || self.calls.iter().map(|(_, meter)| meter);
+        let cpu_us_max = self.calls.iter().map(|(function, _)| function.guest.limits.cpu_us).sum();
+        tail::Request {
+            time: jiff::Timestamp::try_from(self.at).unwrap_or_default(),
+            id: self.id.clone(),
+            app: self.app.to_string(),
+            release: self.entry.as_ref().map(|entry| entry.release),
+            route: self.route.to_string(),
+            target: self.target.to_string(),
+            protocol: self.protocol.label().to_owned(),
+            method: self.method.to_string(),
+            host: self.uri.host().unwrap_or_default().to_owned(),
+            path: self.uri.path().chars().take(TEXT_CHARS_MAX).collect(),
+            status: self.status,
+            fault: self.fault.map(|code| code.name().to_owned()),
+            wall_us: u64::try_from(self.wall.as_micros()).unwrap_or(u64::MAX),
+            cpu_us: self.cpu_us().unwrap_or(0),
+            cpu_us_max: (!self.calls.is_empty()).then_some(cpu_us_max),
+            memory_bytes: meters().map(|meter| meter.memory_bytes()).max().unwrap_or(0),
+            subrequests: meters().map(|meter| meter.subrequests()).sum(),
+            in_bytes,
+            out_bytes: self.out_bytes,
         }
     }
 
@@ -196,6 +238,7 @@ impl Story {
                 out_bytes: self.out_bytes,
             });
         }
+        self.access.tap().tell(&self.app, || tail::Line::Request(self.ended(in_bytes)));
         let end = RequestEnd {
             app: &self.app,
             route: &self.route,
@@ -211,6 +254,12 @@ impl Story {
             None => self.telemetry.request(&end, &Place::default()),
         }
     }
+}
+
+/// The beginning of a cause, for the node's log.
+fn cut(cause: &str) -> &str {
+    let end = (0..=CAUSE_BYTES_MAX.min(cause.len())).rev().find(|at| cause.is_char_boundary(*at));
+    cause.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 /// A story that is told when the last that has a part in it lets go: the response, and each function that was called.
