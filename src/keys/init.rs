@@ -12,10 +12,10 @@ use serde_json::json;
 
 use super::certificates::{Authority, Pair};
 use super::{Folder, lock};
+use crate::keyfile::{self, Lock};
 use crate::keyring::Keyring;
 use crate::operator;
 use crate::out::Out;
-use crate::keyfile::{self, Lock};
 
 /// How long the root is believed.
 const ROOT_DAYS: i64 = 365;
@@ -134,7 +134,13 @@ pub(crate) fn new_node(
 ) -> anyhow::Result<Node> {
     let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
     keyfile::write_new(&ring.path(&format!("nodes/{id}.token")), &token, &Lock::Plain)?;
-    Ok(Node { region: region.to_owned(), token_sha256: Digest::of(token.as_bytes()), labels, revoked: false })
+    Ok(Node {
+        region: region.to_owned(),
+        token_sha256: Digest::of(token.as_bytes()),
+        labels,
+        identity: None,
+        revoked: false,
+    })
 }
 
 /// Only its owner may enter.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::name::Name;
+use crate::secret::Recipient;
 
 /// `fleet/nodes.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Node {
     /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The public half of its age identity, which secrets are sealed to; absent: none can be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Recipient>,
     /// Whether it was put out of the fleet.
     #[serde(default)]
     pub revoked: bool,

@@ -4,6 +4,7 @@
 
 pub mod component;
 pub mod control;
+pub mod cron;
 pub mod digest;
 pub mod fleet;
 pub mod grant;
@@ -12,6 +13,7 @@ pub mod manifest;
 pub mod name;
 pub mod refusal;
 pub mod release;
+pub mod secret;
 pub mod sign;
 pub mod text;
 pub mod trust;

@@ -191,6 +191,7 @@ impl House {
             region: "eu-fra".to_owned(),
             token_sha256: Digest::of(token(node).as_bytes()),
             labels: BTreeMap::new(),
+            identity: None,
             revoked: false,
         };
         Nodes { nodes: ["fra-1", "fra-2"].map(|id| (name(id), node(id))).into() }
