@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use eyot_plan::arrival::Protocol;
+use eyot_plan::arrival::{Protocol, Tls};
 use eyot_plan::fault::{Code, Fault};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -26,8 +26,8 @@ pub(crate) struct Connection {
 
 /// What TLS says of a connection.
 pub(crate) struct Named {
-    /// The name the client gave, in lower case.
-    pub(crate) sni: Option<String>,
+    /// Its version, and the name the client gave.
+    pub(crate) said: Tls,
     /// The certificates that name could have chosen.
     pub(crate) certificates: Vec<Arc<Entry>>,
 }

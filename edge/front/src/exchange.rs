@@ -124,12 +124,12 @@ impl<A: Answer> Exchanges<A> {
             }
         };
         let request = Request::from_parts(parts, body);
-        let sni = connection.tls.as_ref().and_then(|named| named.sni.clone());
+        let tls = connection.tls.as_ref().map(|named| named.said.clone());
         let arrival = Arrival {
             request,
             protocol: connection.protocol,
             client: connection.client,
-            sni,
+            tls,
             at,
             connect,
             early,

@@ -5,7 +5,7 @@ use core::pin::pin;
 use std::sync::Arc;
 
 use eyot_h3::server;
-use eyot_plan::arrival::{Answer, Interim, Protocol};
+use eyot_plan::arrival::{self, Answer, Interim, Protocol, TlsVersion};
 use futures_util::FutureExt as _;
 use http::header;
 use quinn::crypto::rustls::HandshakeData;
@@ -201,7 +201,8 @@ async fn streams<A: Answer>(
         protocol: Protocol::H3,
         client: quic.remote_address(),
         door: listen::door(house, made, sni.as_deref(), client_chain(&quic).as_deref()),
-        tls: Some(Named { sni, certificates }),
+        // QUIC has no other (RFC 9001, section 4.2).
+        tls: Some(Named { said: arrival::Tls { version: TlsVersion::V1_3, sni }, certificates }),
         activity: activity.clone(),
     });
     let limits = eyot_h3::Limits {

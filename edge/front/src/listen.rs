@@ -6,8 +6,9 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
-use eyot_plan::arrival::{Answer, Protocol};
+use eyot_plan::arrival::{self, Answer, Protocol, TlsVersion};
 use futures_util::FutureExt as _;
+use rustls::ProtocolVersion;
 use rustls::server::{Acceptor, ClientHello};
 use rustls_pki_types::CertificateDer;
 use socket2::SockRef;
@@ -232,7 +233,11 @@ async fn tls<A: Answer>(house: &House<A>, stream: TcpStream, client: SocketAddr)
     let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::H2 } else { Protocol::H1 };
     let certificates = house.certificates.candidates(sni.as_deref(), local);
     let door = door(house, &made, sni.as_deref(), session.peer_certificates());
-    let tls = Some(Named { sni, certificates });
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
+        _ => TlsVersion::V1_2,
+    };
+    let tls = Some(Named { said: arrival::Tls { version, sni }, certificates });
     let connection = Arc::new(Connection { protocol, client, tls, door, activity: Activity::new() });
     let _open = settings.counts.open(protocol);
     match protocol {

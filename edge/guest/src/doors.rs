@@ -13,7 +13,7 @@ use http::{Request, Response};
 
 pub use closed::Closed;
 pub use edge::{
-    Caller, Client, Edge, Facts, Geo, Hint, Purge, PurgeError, Purged, Purging, Rate, Rated, Secret, SecretError, Tls,
+    Caller, Client, Edge, Facts, Geo, Hint, Purge, PurgeError, Purged, Purging, Rate, Rated, Secret, SecretError,
 };
 pub use stores::{Current, Page, Store, StoreError, Stores, Storing};
 

@@ -36,7 +36,7 @@ pub use call::{Call, Function, Meter, Remaining};
 pub use doors::{
     Caller, Client, Closed, Current, Doors, Edge, Entering, Facts, Fetch, FetchTimeouts, Fetching, Geo, Hint, Limit,
     Log, LogLevel, LogStream, Page, Purge, PurgeError, Purged, Purging, Rate, Rated, Secret, SecretError, Store,
-    StoreError, Stores, Storing, Tls,
+    StoreError, Stores, Storing,
 };
 pub use runtime::Runtime;
 pub use settings::{Error, SLOTS_MAX, Settings};

@@ -17,8 +17,8 @@ pub struct Arrival {
     pub protocol: Protocol,
     /// The client's address.
     pub client: SocketAddr,
-    /// The name the client gave in TLS, in lower case; absent in plain HTTP.
-    pub sni: Option<String>,
+    /// What TLS says of its connection; absent in plain HTTP.
+    pub tls: Option<Tls>,
     /// When its head was complete.
     pub at: SystemTime,
     /// What the request opens instead of asking for a resource; none for all others.
@@ -68,6 +68,34 @@ impl Interim {
 impl fmt::Debug for Interim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Interim").field(&self.0.is_some()).finish()
+    }
+}
+
+/// What TLS says of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Its version.
+    pub version: TlsVersion,
+    /// The name the client gave, in lower case.
+    pub sni: Option<String>,
+}
+
+/// A version of TLS that listeners speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    V1_3,
+}
+
+impl TlsVersion {
+    /// The version as it is written.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::V1_2 => "1.2",
+            Self::V1_3 => "1.3",
+        }
     }
 }
 

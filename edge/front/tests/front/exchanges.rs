@@ -47,8 +47,11 @@ async fn bodies_and_trailers_pass_both_ways() {
 #[tokio::test]
 async fn an_arrival_says_where_it_came_from_and_a_response_announces_http_3() {
     let front = Front::answering(|arrival: Arrival| async move {
-        let (request, sni) = (&arrival.request, arrival.sni.as_deref());
-        let seen = format!("{:?} {} {} {}", arrival.protocol, request.uri(), sni.unwrap_or("-"), arrival.client.ip());
+        let request = &arrival.request;
+        let tls = arrival.tls.as_ref().map(|tls| (tls.version.label(), tls.sni.as_deref().unwrap_or("-")));
+        let (version, sni) = tls.unwrap_or(("-", "-"));
+        let client = arrival.client.ip();
+        let seen = format!("{:?} {} {sni} {version} {client}", arrival.protocol, request.uri());
         assert!(!request.headers().contains_key("host"));
         Response::new(body::full(seen))
     });
@@ -56,7 +59,10 @@ async fn an_arrival_says_where_it_came_from_and_a_response_announces_http_3() {
         let mut client = front.client(protocol).await;
         let response = client.get("https://A.net:443/x/../y?z").await.expect("a response");
         let headers = response.headers().clone();
-        assert_eq!(read(response).await.expect("a body"), format!("{protocol:?} https://a.net/y?z a.net 127.0.0.1"));
+        assert_eq!(
+            read(response).await.expect("a body"),
+            format!("{protocol:?} https://a.net/y?z a.net 1.3 127.0.0.1")
+        );
         assert!(headers.contains_key("date") && !headers.contains_key("server"), "{protocol:?}");
         let alt_svc = headers.get("alt-svc").map(|value| value.to_str().expect("text").to_owned());
         let announced = format!("h3=\":{}\"; ma=86400", front.tls.port());
@@ -254,7 +260,7 @@ async fn a_plain_listener_sends_everyone_to_https() {
 async fn a_plain_listener_serves_where_it_is_told_to() {
     let settings = Settings { plain: Plain::Serve, ..Settings::default() };
     let front = Front::with(settings, |arrival: Arrival| async move {
-        Response::new(body::full(format!("{} {:?}", arrival.request.uri(), arrival.sni)))
+        Response::new(body::full(format!("{} {:?}", arrival.request.uri(), arrival.tls)))
     });
     let said = plain(&front, "GET /x HTTP/1.1\r\nhost: any.example\r\nconnection: close\r\n\r\n").await;
     assert!(said.ends_with("\r\n\r\nhttp://any.example/x None"), "{said}");

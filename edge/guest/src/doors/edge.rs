@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use eyot_bundle::name::Name;
-use eyot_plan::arrival::Protocol;
+use eyot_plan::arrival::{Protocol, Tls};
 
 /// What the node knows of a call and does for it.
 pub trait Edge: Send + Sync {
@@ -54,15 +54,6 @@ pub struct Client {
     pub protocol: Protocol,
     /// TLS; none: it came by plain HTTP.
     pub tls: Option<Tls>,
-}
-
-/// What is known of a connection's TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// The version, as `1.3`; none: it is not known.
-    pub version: Option<String>,
-    /// The name the client asked for.
-    pub sni: Option<String>,
     /// Whether the request came in early data, so that it may be a replay.
     pub early: bool,
 }

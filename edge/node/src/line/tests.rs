@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use eyot_plan::arrival::Interim;
+use eyot_plan::arrival::{Interim, Tls, TlsVersion};
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ fn arrival(request: http::request::Builder, body: Body) -> Arrival {
         request: request.body(body).expect("a request"),
         protocol: Protocol::H3,
         client: "203.0.113.7:50000".parse().expect("an address"),
-        sni: Some("shop.test".to_owned()),
+        tls: Some(Tls { version: TlsVersion::V1_3, sni: Some("shop.test".to_owned()) }),
         at: SystemTime::now(),
         connect: None,
         early: false,
@@ -248,7 +248,7 @@ async fn a_panic_of_a_body_is_a_fault_and_counted() {
         request: Request::get("https://shop.test/").body(body::empty()).expect("a request"),
         protocol: Protocol::H1,
         client: "203.0.113.7:1".parse().expect("an address"),
-        sni: None,
+        tls: None,
         at: SystemTime::now(),
         connect: None,
         early: false,
@@ -271,7 +271,7 @@ async fn a_stream_of_a_release_that_is_four_releases_old_is_ended() {
         request: Request::get("https://shop.test/").body(body::empty()).expect("a request"),
         protocol: Protocol::H2,
         client: "203.0.113.7:1".parse().expect("an address"),
-        sni: None,
+        tls: None,
         at: SystemTime::now(),
         connect: None,
         early: false,
