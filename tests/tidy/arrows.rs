@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("guest", "edge/guest", &["plan", "bundle"]),
     ("fetch", "edge/fetch", &["h3", "plan"]),
     ("link", "sync/link", &["h3", "bundle"]),
+    ("state", "edge/state", &["plan", "bundle"]),
     ("plan", "edge/plan", &["bundle"]),
     ("h3", "edge/h3", &[]),
     ("bundle", "sync/bundle", &[]),
@@ -25,7 +26,9 @@ const ONLY: &[(&str, &[&str])] = &[
     ("wasmtime-wasi-http", &["guest"]),
     ("quinn", &["h3", "front"]),
     ("hickory-resolver", &["fetch"]),
-    ("redb", &["node", "origin"]),
+    ("redb", &["node", "origin", "state"]),
+    ("async-nats", &["state"]),
+    ("redis", &["state"]),
     ("sigstore-tuf", &["bundle"]),
     ("hyper", &["front", "fetch", "link", "node", "origin"]),
 ];
