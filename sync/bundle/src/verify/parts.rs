@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::short;
+use crate::cron::Cron;
 use crate::name::Name;
 use crate::release::{Bundle, Consistency, Engine, Files, Function, Queue, Release, Reuse, Schedule, Secret, Store};
 
@@ -82,14 +83,10 @@ pub(crate) fn files(index: Option<&str>, not_found: Option<&str>, fallback: Opti
 
 pub(crate) fn schedule(schedule: &Schedule) -> Result<(), String> {
     let Schedule { cron, zone, run: _, function: _ } = schedule;
-    if cron.len() > TEXT_BYTES_MAX || !matches!(cron.split_ascii_whitespace().count(), 5 | 6) {
-        return Err(format!("`{}` is no time: write five fields, or six with seconds", short(cron)));
+    if cron.len() > TEXT_BYTES_MAX || zone.len() > TEXT_BYTES_MAX {
+        return Err(format!("a schedule has at most {TEXT_BYTES_MAX} characters, and so has the name of a time zone"));
     }
-    let zone_like = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+-".contains(&byte);
-    if zone.is_empty() || zone.len() > 64 || !zone.bytes().all(zone_like) {
-        return Err(format!("`{}` is no time zone: write it as `Europe/Berlin` or `UTC`", short(zone)));
-    }
-    Ok(())
+    Cron::parse(cron, zone).map(drop).map_err(|error| error.to_string())
 }
 
 pub(crate) fn queue(queue: &Queue) -> Result<(), String> {
@@ -238,11 +235,19 @@ pub(super) fn release(release: &Release) -> Result<(), String> {
         let at = |text| format!("schedule `{}`: {text}", short(&schedule.cron));
         self::schedule(schedule).and_then(|()| known(&schedule.function)).map_err(at)?;
     }
+    if let Some(twice) = twice(&release.schedules) {
+        return Err(format!("schedule `{}` of `{}` stands twice", short(&twice.cron), twice.function));
+    }
     for queue in &release.queues {
         let at = |text| format!("queue `{}`: {text}", short(&queue.subject));
         self::queue(queue).and_then(|()| known(&queue.function)).map_err(at)?;
     }
     Ok(())
+}
+
+/// What is there more than once.
+fn twice<T: PartialEq>(all: &[T]) -> Option<&T> {
+    all.iter().enumerate().find(|(index, one)| all[..*index].contains(one)).map(|(_, one)| one)
 }
 
 fn folder(files: &Files) -> Result<(), String> {

@@ -117,6 +117,8 @@ fn each_release_that_says_what_it_may_not_is_refused_with_its_reason() {
         ("/files/site/index", json!("a/b.html"), Parse, "name of a file"),
         ("/files/site/fallback", json!("index.html"), Parse, "choose one"),
         ("/schedules/0/cron", json!("* * * *"), Parse, "five fields"),
+        ("/schedules/0/cron", json!("60 * * * *"), Parse, "no minute"),
+        ("/schedules/0/cron", json!("0 0 30 2 *"), Parse, "never due"),
         ("/schedules/0/zone", json!("Mars; rm"), Parse, "no time zone"),
         ("/schedules/0/function", json!("sweep"), Parse, "no function `sweep`"),
         ("/queues/0/engine", json!("node"), Parse, "kept by the engine `nats`"),
