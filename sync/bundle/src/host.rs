@@ -18,8 +18,26 @@ pub enum HostPattern {
 
 /// Why a text is no host pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no host: write `shop.example.com`, `*.example.com` or `*`")]
-pub struct HostError(String);
+pub enum HostError {
+    /// It names what only a node calls so.
+    #[error("`{0}`: the hosts of `{INTERNAL}` are the nodes' own, and never anybody's")]
+    Internal(String),
+    /// It is nothing of the kind.
+    #[error("`{0}` is no host: write `shop.example.com`, `*.example.com` or `*`")]
+    NoHost(String),
+}
+
+/// The domain of what a node answers to its functions by itself. No listener takes a request for a host in it, no grant
+/// or release names one, and it is never resolved.
+pub const INTERNAL: &str = "eyot.internal";
+
+/// Whether `host` (no port; with or without a last dot) is in [`INTERNAL`], in whichever case it is written.
+pub fn is_internal(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host).as_bytes();
+    let internal = INTERNAL.as_bytes();
+    let Some(at) = host.len().checked_sub(internal.len()) else { return false };
+    host[at..].eq_ignore_ascii_case(internal) && (at == 0 || host[at - 1] == b'.')
+}
 
 impl HostPattern {
     /// Whether `host` (lower case, no port) is in the pattern.
@@ -67,11 +85,15 @@ impl FromStr for HostPattern {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
+        let short = || text.chars().take(80).collect();
+        if is_internal(text.strip_prefix('*').unwrap_or(text)) {
+            return Err(HostError::Internal(short()));
+        }
         match text.strip_prefix('*') {
             Some("") => Ok(Self::Any),
             Some(suffix) if suffix.strip_prefix('.').is_some_and(is_host) => Ok(Self::Suffix(suffix.to_owned())),
             None if is_host(text) => Ok(Self::Exact(text.to_owned())),
-            _ => Err(HostError(text.chars().take(80).collect())),
+            _ => Err(HostError::NoHost(short())),
         }
     }
 }
@@ -125,5 +147,22 @@ mod tests {
         for bad in ["", ".", "a..b", "A.b", "a.b:80", "*a", "*.", "a*b", "a/b", "-a", "a-", "[::G]", "ä.de"] {
             assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_hosts_that_nodes_call_their_own_are_nobodys() {
+        for host in
+            ["eyot.internal", "events.eyot.internal", "a.function.eyot.internal", "A.Eyot.Internal", "x.eyot.internal."]
+        {
+            assert!(is_internal(host), "{host}");
+        }
+        for host in ["", "internal", "noteyot.internal", "eyot.internal.example", "api-1.internal"] {
+            assert!(!is_internal(host), "{host}");
+        }
+        for pattern in ["eyot.internal", "*.eyot.internal", "events.eyot.internal", "*.function.eyot.internal"] {
+            assert_eq!(pattern.parse::<HostPattern>(), Err(HostError::Internal(pattern.to_owned())));
+        }
+        // It holds others; a request for one of ours is refused before any pattern is asked.
+        assert!("*.internal".parse::<HostPattern>().is_ok());
     }
 }
