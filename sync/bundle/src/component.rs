@@ -9,8 +9,10 @@ use crate::refusal::{Reason, Refusal};
 
 /// A component larger than this is refused before it is looked at, in bytes.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
-/// The world of every function that this build runs.
+/// The world of functions.
 pub const WORLD: &str = "wasi:http/incoming-handler@0.2";
+/// The world of functions that are tasks with streams; beta.
+pub const WORLD_0_3: &str = "wasi:http/handler@0.3";
 /// A component with more imports than this is refused.
 const IMPORTS_MAX: usize = 1_000;
 /// Names of imports longer than this are refused, in bytes.
@@ -19,7 +21,7 @@ const NAME_BYTES_MAX: usize = 512;
 /// What a component says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComponentFacts {
-    /// The world it exports, [`WORLD`].
+    /// The world it exports: [`WORLD`] or [`WORLD_0_3`].
     pub world: String,
     /// The interfaces it imports, sorted, as it names them: `wasi:io/streams@0.2.6`.
     pub imports: Vec<String>,
@@ -41,9 +43,31 @@ pub fn inspect(wasm: &[u8]) -> Result<ComponentFacts, Refusal> {
     imports.sort();
     imports.dedup();
     for import in &imports {
-        check_import(import)?;
+        check_import_of(&world, import)?;
     }
     Ok(ComponentFacts { world, imports })
+}
+
+/// The world of the component `wasm`, whatever it imports.
+///
+/// # Errors
+/// As [`inspect`], without `import_forbidden`.
+pub fn world_of(wasm: &[u8]) -> Result<String, Refusal> {
+    world(&surface(wasm)?.exports)
+}
+
+/// Whether a node gives a component of this world the interface `import`: those of 0.3 are for handlers of 0.3, which
+/// may have both.
+///
+/// # Errors
+/// As [`check_import`].
+pub fn check_import_of(world: &str, import: &str) -> Result<(), Refusal> {
+    let is_0_3 = import.split_once('@').is_some_and(|(_, version)| is_version(version, "0.3."));
+    if world == WORLD && import.starts_with("wasi:") && is_0_3 {
+        let detail = format!("imports `{import}`: a handler of WASI 0.2 has its imports from 0.2; export `{WORLD_0_3}`");
+        return Err(Refusal::new(Reason::ImportForbidden, detail));
+    }
+    check_import(import)
 }
 
 /// Whether a node gives a component the interface `import`, such as `wasi:io/streams@0.2.6`.
@@ -54,7 +78,10 @@ pub fn check_import(import: &str) -> Result<(), Refusal> {
     let refuse = |advice: &str| Err(Refusal::new(Reason::ImportForbidden, format!("imports `{import}`: {advice}")));
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     let (package, name) = interface.split_once('/').unwrap_or((interface, ""));
-    let Some((_, names)) = GIVEN.iter().find(|(given, _)| *given == package) else {
+    let given = |table: &[(&str, &'static [&'static str])]| {
+        table.iter().find(|(given, _)| *given == package).map(|(_, names)| *names)
+    };
+    let Some(names) = given(&GIVEN) else {
         return match package {
             "wasi:keyvalue" | "wasi:config" | "wasi:logging" | "eyot:edge" => {
                 refuse("this interface comes with a later version")
@@ -62,9 +89,12 @@ pub fn check_import(import: &str) -> Result<(), Refusal> {
             _ => refuse("no node gives it; compose a component that exports it into this one (`wac plug`)"),
         };
     };
-    if !is_version_0_2(version) {
-        return refuse("nodes give this interface in version 0.2; build with a toolchain for WASI 0.2");
-    }
+    let names = match given(&GIVEN_0_3) {
+        Some(names) if is_version(version, "0.3.") => names,
+        _ if is_version(version, "0.2.") => names,
+        Some(_) => return refuse("nodes give this interface in versions 0.2 and 0.3, and no draft of them"),
+        None => return refuse("nodes give this interface in version 0.2; build with a toolchain for WASI 0.2"),
+    };
     if names.contains(&name) { Ok(()) } else { refuse("no node gives this interface of the package") }
 }
 
@@ -96,20 +126,48 @@ const GIVEN: [(&str, &[&str]); 7] = [
     ),
 ];
 
-/// Whether a version is `0.2.<patch>`, without a pre-release.
-fn is_version_0_2(version: &str) -> bool {
-    let patch = version.strip_prefix("0.2.").unwrap_or_default();
+/// What nodes give to handlers of WASI 0.3 beside it.
+const GIVEN_0_3: [(&str, &[&str]); 6] = [
+    (
+        "wasi:cli",
+        &[
+            "environment",
+            "exit",
+            "stderr",
+            "stdin",
+            "stdout",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stderr",
+            "terminal-stdin",
+            "terminal-stdout",
+            "types",
+        ],
+    ),
+    ("wasi:clocks", &["monotonic-clock", "system-clock", "types"]),
+    ("wasi:filesystem", &["preopens", "types"]),
+    ("wasi:http", &["client", "types"]),
+    ("wasi:random", &["insecure", "insecure-seed", "random"]),
+    ("wasi:sockets", &["ip-name-lookup", "types"]),
+];
+
+/// Whether a version is `<line><patch>`, without a pre-release.
+fn is_version(version: &str, line: &str) -> bool {
+    let patch = version.strip_prefix(line).unwrap_or_default();
     (1..=4).contains(&patch.len()) && patch.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The handler among the exports, as a world.
+/// The handler among the exports, as a world. One that exports both is run as 0.2.
 fn world(exports: &[String]) -> Result<String, Refusal> {
     let version = |name: &str| exports.iter().find_map(|export| export.strip_prefix(name)?.strip_prefix('@'));
-    if version("wasi:http/incoming-handler").is_some_and(is_version_0_2) {
+    if version("wasi:http/incoming-handler").is_some_and(|version| is_version(version, "0.2.")) {
         return Ok(WORLD.to_owned());
     }
+    if version("wasi:http/handler").is_some_and(|version| is_version(version, "0.3.")) {
+        return Ok(WORLD_0_3.to_owned());
+    }
     let detail = if let Some(version) = version("wasi:http/handler") {
-        format!("exports `wasi:http/handler@{version}`: WASI 0.3 comes with a later version; export `{WORLD}`")
+        format!("exports `wasi:http/handler@{version}`; this build runs version 0.3, and no draft of it")
     } else if let Some(version) = version("wasi:http/incoming-handler") {
         format!("exports `wasi:http/incoming-handler@{version}`; this build runs version 0.2")
     } else {
@@ -182,6 +240,7 @@ impl Surface {
 fn features() -> WasmFeatures {
     WasmFeatures::WASM2
         | WasmFeatures::COMPONENT_MODEL
+        | WasmFeatures::CM_ASYNC
         | WasmFeatures::TAIL_CALL
         | WasmFeatures::EXTENDED_CONST
         | WasmFeatures::MULTI_MEMORY
@@ -193,15 +252,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_give_wasi_0_2_and_nothing_else() {
-        for good in
-            ["wasi:io/streams@0.2.0", "wasi:cli/stdout@0.2.6", "wasi:sockets/tcp@0.2.12", "wasi:http/types@0.2.3"]
-        {
+    fn nodes_give_wasi_0_2_and_0_3_and_nothing_else() {
+        for good in [
+            "wasi:io/streams@0.2.0",
+            "wasi:cli/stdout@0.2.6",
+            "wasi:sockets/tcp@0.2.12",
+            "wasi:http/types@0.2.3",
+            "wasi:http/types@0.3.0",
+            "wasi:http/client@0.3.2",
+            "wasi:clocks/system-clock@0.3.0",
+        ] {
             assert_eq!(check_import(good), Ok(()), "{good}");
         }
         for (bad, advice) in [
+            ("wasi:http/types@0.3.0-rc-2026-03-15", "no draft"),
+            ("wasi:http/outgoing-handler@0.3.0", "no node gives this interface"),
+            ("wasi:http/client@0.2.0", "no node gives this interface"),
+            ("wasi:http/types@0.4.0", "versions 0.2 and 0.3"),
             ("wasi:io/streams@0.3.0", "in version 0.2"),
             ("wasi:io/streams@0.2.0-rc-2023", "in version 0.2"),
+            ("wasi:cli/stdout@0.2.0-rc-2023", "no draft"),
             ("wasi:io/streams", "in version 0.2"),
             ("wasi:clocks/timezone@0.2.0", "no node gives this interface"),
             ("wasi:keyvalue/store@0.2.0-draft2", "later version"),
@@ -215,11 +285,27 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_of_wasi_0_2_is_a_world_and_others_are_told_apart() {
+    fn imports_of_0_3_are_for_handlers_of_0_3() {
+        for (world, import, given) in [
+            (WORLD, "wasi:cli/stdout@0.2.6", true),
+            (WORLD, "wasi:cli/stdout@0.3.0", false),
+            (WORLD_0_3, "wasi:cli/stdout@0.2.6", true),
+            (WORLD_0_3, "wasi:cli/stdout@0.3.0", true),
+            (WORLD_0_3, "acme:own/thing@0.3.0", false),
+        ] {
+            assert_eq!(check_import_of(world, import).is_ok(), given, "{world} {import}");
+        }
+    }
+
+    #[test]
+    fn a_handler_of_wasi_0_2_or_0_3_is_a_world_and_others_are_told_apart() {
         let named = |name: &str| world(&[name.to_owned()]);
         assert_eq!(named("wasi:http/incoming-handler@0.2.3"), Ok(WORLD.to_owned()));
+        assert_eq!(named("wasi:http/handler@0.3.0"), Ok(WORLD_0_3.to_owned()));
+        let both = ["wasi:http/handler@0.3.0".to_owned(), "wasi:http/incoming-handler@0.2.3".to_owned()];
+        assert_eq!(world(&both), Ok(WORLD.to_owned()));
         for (export, detail) in [
-            ("wasi:http/handler@0.3.0", "WASI 0.3"),
+            ("wasi:http/handler@0.3.0-rc-2026-03-15", "no draft"),
             ("wasi:http/incoming-handler@0.3.0", "runs version 0.2"),
             ("wasi:cli/run@0.2.0", "no HTTP handler"),
         ] {

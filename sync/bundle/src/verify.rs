@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 pub use checks::{FUNCTIONS_MAX, LimitsMost, PREVIOUS_MAX, ROUTES_MAX, route_id};
 
-use crate::component::{self, COMPONENT_BYTES_MAX, WORLD};
+use crate::component::{self, COMPONENT_BYTES_MAX, WORLD, WORLD_0_3};
 use crate::control::{CONTROL_BYTES_MAX, Control, State};
 use crate::grant::{Ceilings, Grant};
 use crate::host::HostPattern;
@@ -177,14 +177,15 @@ fn function(function: &Function, grant: &Grant) -> Result<(), Refusal> {
             function.bundle.size
         )));
     }
-    if function.world != WORLD {
-        let detail = format!("world `{}`; this build runs `{WORLD}`", checks::short(&function.world));
+    if ![WORLD, WORLD_0_3].contains(&&*function.world) {
+        let detail =
+            format!("world `{}`; this build runs `{WORLD}` and `{WORLD_0_3}`", checks::short(&function.world));
         return Err(Refusal::new(Reason::Incompatible, detail));
     }
     if function.imports.len() > checks::IMPORTS_MAX {
         return Err(over(format!("{} imports; at most {}", function.imports.len(), checks::IMPORTS_MAX)));
     }
-    function.imports.iter().try_for_each(|import| component::check_import(import))?;
+    function.imports.iter().try_for_each(|import| component::check_import_of(&function.world, import))?;
     checks::limits(&function.limits).map_err(parse)?;
     ceilings(function, &grant.limits)?;
     checks::env(&function.env).map_err(parse)?;
