@@ -40,7 +40,7 @@ fn root() -> PathBuf {
 /// The folder of the components of `sources`, built if it is not there.
 fn make(sources: &Path, kind: &str) -> PathBuf {
     let made = root().join("target").join(kind);
-    let folder = made.join(digest(sources));
+    let folder = made.join(digest(&[sources, &root().join("functions/wit")]));
     fs::create_dir_all(&made).expect("a folder in target");
     let lock = File::create(made.join("lock")).expect("a lock in target");
     lock.lock().expect("the lock");
@@ -55,8 +55,9 @@ fn make(sources: &Path, kind: &str) -> PathBuf {
 }
 
 /// The digest of all that decides what is built.
-fn digest(sources: &Path) -> String {
-    let (mut folders, mut files) = (vec![sources.to_owned()], Vec::new());
+fn digest(sources: &[&Path]) -> String {
+    let root = root();
+    let (mut folders, mut files) = (sources.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>(), Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder of sources") {
             let path = entry.expect("an entry").path();
@@ -70,7 +71,7 @@ fn digest(sources: &Path) -> String {
     files.sort();
     let mut hasher = eyot_bundle::digest::Hasher::default();
     for file in files {
-        hasher.update(file.strip_prefix(sources).expect("below").as_os_str().as_encoded_bytes());
+        hasher.update(file.strip_prefix(&root).expect("below").as_os_str().as_encoded_bytes());
         hasher.update(&fs::read(&file).expect("a source"));
     }
     hasher.finish().to_string()[..16].to_owned()

@@ -14,6 +14,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::artefacts::Artefacts;
 use crate::guest::State;
+use crate::host;
 use crate::load;
 use crate::settings::Error;
 
@@ -52,6 +53,7 @@ impl Codes {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
+            .and_then(|()| host::add_to_linker(&mut linker))
             .map_err(|error| Error::Engine(format!("{error:#}")))?;
         let shelf = Arc::new(Shelf { engine, linker, artefacts });
         Ok(Self { shelf, places: Mutex::default(), bytes_max, clock: AtomicU64::new(0) })

@@ -14,11 +14,13 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::account::Account;
 use crate::blame;
+use crate::call::Function;
 use crate::clock;
 use crate::code::Code;
 use crate::doors::{Doors, LogStream};
 use crate::egress::Egress;
 use crate::flow::Flow;
+use crate::host::{Host, Hosts, View};
 use crate::room::Room;
 use crate::stdio::Said;
 
@@ -35,14 +37,22 @@ pub(crate) struct State {
     http: WasiHttpCtx,
     table: ResourceTable,
     egress: Egress,
+    host: Host,
     room: Room,
 }
 
 impl State {
-    pub(crate) fn new(account: &Arc<Account>, env: &[(String, String)], doors: &Doors, io: Handle) -> Self {
+    /// The state of a call of `function`; of none: only to instantiate.
+    pub(crate) fn new(
+        account: &Arc<Account>,
+        function: Option<Arc<Function>>,
+        request_id: String,
+        doors: &Doors,
+        io: Handle,
+    ) -> Self {
         let said = Said::new(Arc::clone(&doors.log));
         let wasi = WasiCtx::builder()
-            .envs(env)
+            .envs(function.as_ref().map_or(&[], |function| &function.env))
             .stdout(said.stream(LogStream::Stdout))
             .stderr(said.stream(LogStream::Stderr))
             .wall_clock(clock::Wall)
@@ -57,8 +67,9 @@ impl State {
         http.set_field_size_limit(usize::try_from(account.limits.header_bytes).unwrap_or(usize::MAX).saturating_mul(2));
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
+        let host = Host::new(account, function, request_id, doors, said, io.clone());
         let egress = Egress { account: Arc::clone(account), fetch: Arc::clone(&doors.fetch), io };
-        Self { wasi, http, table, egress, room: Room::new(Arc::clone(account)) }
+        Self { wasi, http, table, egress, host, room: Room::new(Arc::clone(account)) }
     }
 }
 
@@ -84,6 +95,12 @@ impl WasiView for State {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { hooks: &mut self.egress, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+impl Hosts for State {
+    fn view(&mut self) -> View<'_> {
+        View { host: &mut self.host, table: &mut self.table, memory_bytes_left: self.room.left_bytes() }
     }
 }
 

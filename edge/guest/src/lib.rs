@@ -20,6 +20,7 @@ mod egress;
 mod engine;
 mod flow;
 mod guest;
+mod host;
 mod load;
 mod room;
 mod runtime;

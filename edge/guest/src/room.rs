@@ -25,6 +25,11 @@ impl Room {
         Self { account, bytes: 0, granted: 0 }
     }
 
+    /// How much more it may have, in bytes.
+    pub(crate) fn left_bytes(&self) -> u64 {
+        self.account.limits.memory_bytes.saturating_sub(self.bytes)
+    }
+
     /// Grants more memory, or blames the guest's next failure on its lack.
     fn grant(&mut self, more: u64) -> bool {
         let allowed = self.account.limits.memory_bytes;

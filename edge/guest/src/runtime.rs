@@ -92,9 +92,10 @@ impl Runtime {
         let body = flow::open(body, &io, &account, Kind::Request).await;
         let request = http::Request::from_parts(parts, body);
         let wasm = call.function.code;
-        let (function, doors, running) = (call.function, call.doors, Arc::clone(&account));
+        let (function, request_id) = (call.function, call.request_id);
+        let (doors, running) = (call.doors, Arc::clone(&account));
         let guest = async move {
-            let state = State::new(&running, &function.env, &doors, io);
+            let state = State::new(&running, Some(function), request_id, &doors, io);
             guest::run(code, state, request, running).await;
         };
         let (caller, answer) = oneshot::channel();
@@ -135,7 +136,7 @@ impl Runtime {
         let account = Arc::new(Account::new(limits, Arc::new(Closed), Arc::<Meter>::default()));
         let (running, io) = (Arc::clone(&account), Handle::current());
         let guest = async move {
-            let state = State::new(&running, &[], &doors, io);
+            let state = State::new(&running, None, String::new(), &doors, io);
             guest::probe(code, state, running).await;
         };
         let (caller, answer) = oneshot::channel();

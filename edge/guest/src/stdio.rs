@@ -8,12 +8,16 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::doors::{Log, LogStream};
+use crate::doors::{Log, LogLevel, LogStream};
 
 /// A line is cut here, in bytes.
 const LINE_BYTES_MAX: usize = 4 << 10;
 /// What one call may say, both streams together, in bytes; a line counts as 32 more than it has.
 const CALL_BYTES_MAX: usize = 64 << 10;
+/// The context of a message is cut here, in bytes.
+const CONTEXT_BYTES_MAX: usize = 256;
+/// The last line of a call that says too much.
+const DROPPED: &str = "the rest of what this call says is dropped";
 /// What a guest may write at once, in bytes.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
@@ -35,20 +39,47 @@ impl Said {
     }
 
     fn line(&self, stream: LogStream, line: &[u8]) {
-        let cost = line.len() + 32;
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if *left == 0 {
-            return;
-        }
-        *left = left.saturating_sub(cost);
-        let last = *left == 0;
-        drop(left);
-        if last {
-            self.log.line(stream, "the rest of what this call says is dropped");
-        } else {
-            self.log.line(stream, &String::from_utf8_lossy(line));
+        match self.takes(line.len()) {
+            Takes::All => self.log.line(stream, &String::from_utf8_lossy(line)),
+            Takes::Last => self.log.line(stream, DROPPED),
+            Takes::None => {}
         }
     }
+
+    /// A message with its level, cut as lines are.
+    pub(crate) fn logged(&self, level: LogLevel, context: &str, text: &str) {
+        let (context, text) = (cut(context, CONTEXT_BYTES_MAX), cut(text, LINE_BYTES_MAX));
+        match self.takes(context.len() + text.len()) {
+            Takes::All => self.log.logged(level, context, text),
+            Takes::Last => self.log.logged(level, context, DROPPED),
+            Takes::None => {}
+        }
+    }
+
+    fn takes(&self, bytes: usize) -> Takes {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if *left == 0 {
+            return Takes::None;
+        }
+        *left = left.saturating_sub(bytes + 32);
+        if *left == 0 { Takes::Last } else { Takes::All }
+    }
+}
+
+/// What of a line may still be said.
+enum Takes {
+    /// All of it.
+    All,
+    /// That nothing more is said.
+    Last,
+    /// Nothing.
+    None,
+}
+
+/// The beginning of `text`, of whole characters.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let at = (0..=bytes_max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..at]
 }
 
 /// One stream.
@@ -129,7 +160,6 @@ impl Pollable for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doors::LogLevel;
 
     #[derive(Default)]
     struct Heard(Mutex<Vec<String>>);
@@ -158,6 +188,22 @@ mod tests {
         let lines = heard.0.lock().expect("not poisoned").clone();
         let long = format!("stdout {}", "l".repeat(LINE_BYTES_MAX));
         assert_eq!(lines, ["stdout one", "stderr error", "stderr ", "stdout two", &long, "stdout the end \u{fffd}"]);
+    }
+
+    #[test]
+    fn messages_are_cut_at_whole_characters_and_counted_with_the_lines() {
+        let heard = Arc::new(Heard::default());
+        let said = Said::new(Arc::clone(&heard) as Arc<dyn Log>);
+        said.logged(LogLevel::Warn, &"c".repeat(1000), &"é".repeat(5_000));
+        let out = said.stream(LogStream::Stdout);
+        for _ in 0..CALL_BYTES_MAX / 32 {
+            out.0.write(b"\n");
+        }
+        said.logged(LogLevel::Error, "", "too late");
+        let lines = heard.0.lock().expect("not poisoned");
+        assert_eq!(lines[0], format!("warn {} {}", "c".repeat(CONTEXT_BYTES_MAX), "é".repeat(LINE_BYTES_MAX / 2)));
+        assert!(lines.last().is_some_and(|line| line.contains("dropped")));
+        assert_eq!(lines.len(), 1 + (CALL_BYTES_MAX - LINE_BYTES_MAX - CONTEXT_BYTES_MAX - 32) / 32);
     }
 
     #[test]

@@ -1,0 +1,162 @@
+//! Does what the lines of its request's body say, with what a node gives beside WASI's own interfaces, and answers a line
+//! for each: `open shop`, `set cart 7`, `swap 8`, `config mode`, `secret key`, `rate 10 60000 user`.
+
+use std::fmt::Debug;
+
+wit_bindgen::generate!({
+    path: "../../functions/wit",
+    inline: "
+        package guests:given;
+        world given {
+            include wasi:keyvalue/imports@0.2.0-draft2;
+            include wasi:config/imports@0.2.0-rc.1;
+            include wasi:logging/imports@0.1.0-draft;
+            include eyot:edge/imports@0.1.0;
+        }
+    ",
+    world: "guests:given/given",
+    generate_all,
+});
+
+use eyot::edge::{budget, cache, client, here, rate_limit, secrets};
+use wasi::keyvalue::{atomics, batch, store};
+use wasi::logging::logging;
+
+/// What was opened so far.
+#[derive(Default)]
+struct Hands {
+    buckets: Vec<store::Bucket>,
+    cas: Vec<atomics::Cas>,
+}
+
+guests::guest!(|request: wasip2::http::types::IncomingRequest, out| {
+    let mut body = Vec::new();
+    guests::copy(request.consume().expect("taken once"), |piece| body.extend_from_slice(piece));
+    let (mut hands, mut lines) = (Hands::default(), String::new());
+    for line in String::from_utf8(body).expect("text").lines() {
+        let words: Vec<_> = line.split(' ').collect();
+        lines.push_str(&hands.obey(words[0], &words[1..]));
+        lines.push('\n');
+    }
+    guests::answer(out, 200, &[], lines.as_bytes());
+});
+
+/// What came of it, as a line.
+fn told<T: Debug, E: Debug>(result: Result<T, E>) -> String {
+    match result {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => format!("failed: {error:?}"),
+    }
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    if bytes.len() > 64 { format!("{} bytes", bytes.len()) } else { String::from_utf8(bytes).expect("text") }
+}
+
+fn many(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// `12*4` is a value of four times `12`, other words are themselves.
+fn value(word: &str) -> Vec<u8> {
+    match word.split_once('*') {
+        Some((text, count)) => text.repeat(count.parse().expect("a count")).into_bytes(),
+        None => word.as_bytes().to_vec(),
+    }
+}
+
+fn number<T: std::str::FromStr<Err: Debug>>(word: &str) -> T {
+    word.parse().expect("a number")
+}
+
+impl Hands {
+    fn bucket(&self) -> &store::Bucket {
+        self.buckets.last().expect("a store is open")
+    }
+
+    fn obey(&mut self, verb: &str, words: &[&str]) -> String {
+        match verb {
+            "open" => told(store::open(words[0]).map(|bucket| self.buckets.push(bucket))),
+            "close" => told::<_, ()>(Ok(self.buckets.clear())),
+            "get" => told(self.bucket().get(words[0]).map(|value| value.map(text))),
+            "set" => told(self.bucket().set(words[0], &value(words[1]))),
+            "delete" => told(self.bucket().delete(words[0])),
+            "exists" => told(self.bucket().exists(words[0])),
+            "keys" => {
+                let page = self.bucket().list_keys(words.first().copied());
+                told(page.map(|page| (page.keys, page.cursor)))
+            }
+            "increment" => told(atomics::increment(self.bucket(), words[0], number(words[1]))),
+            "cas" => told(atomics::Cas::new(self.bucket(), words[0]).map(|cas| self.cas.push(cas))),
+            "current" => told(self.cas.last().expect("a handle").current().map(|value| value.map(text))),
+            "swap" => match atomics::swap(self.cas.pop().expect("a handle"), &value(words[0])) {
+                Ok(()) => "swapped".to_owned(),
+                Err(atomics::CasError::CasFailed(cas)) => {
+                    self.cas.push(cas);
+                    "changed meanwhile".to_owned()
+                }
+                Err(atomics::CasError::StoreError(error)) => format!("failed: {error:?}"),
+            },
+            "get-many" => {
+                let found = batch::get_many(self.bucket(), &many(words));
+                told(found.map(|found| found.into_iter().map(|it| it.map(|(key, value)| (key, text(value)))).collect::<Vec<_>>()))
+            }
+            "set-many" => {
+                let pairs: Vec<_> = words.iter().filter_map(|word| word.split_once('=')).collect();
+                let pairs: Vec<_> = pairs.iter().map(|(key, word)| ((*key).to_owned(), value(word))).collect();
+                told(batch::set_many(self.bucket(), &pairs))
+            }
+            "delete-many" => told(batch::delete_many(self.bucket(), &many(words))),
+            "config" => told(wasi::config::store::get(words[0])),
+            "configs" => told(wasi::config::store::get_all()),
+            "log" => told::<_, ()>(Ok(logging::log(level(words[0]), words[1], &words[2..].join(" ")))),
+            _ => edge(verb, words),
+        }
+    }
+}
+
+fn edge(verb: &str, words: &[&str]) -> String {
+    match verb {
+        "client" => format!("{:?}", client::current()),
+        "geo" => format!("{:?}", client::geo()),
+        "caller" => format!("{:?}", here::called_by()),
+        "here" => format!("{:?}", here::current()),
+        "left" => {
+            let left = budget::left();
+            format!("{} {} {} {}", left.cpu_us, left.subrequests, left.memory_bytes, left.wall_ms)
+        }
+        "spin" => {
+            let sum = (0..number::<u64>(words[0])).fold(0, |sum: u64, count| std::hint::black_box(sum.wrapping_add(count)));
+            guests::sleep_ms(1);
+            format!("{}", sum > 0)
+        }
+        "secret" => told(secrets::get(words[0]).map(text)),
+        "rate" => {
+            let cost = words.get(3).map_or(1, |cost| number(cost));
+            let taken = rate_limit::take(words[2], number(words[0]), number(words[1]), cost);
+            told(taken.map(|it| (it.allowed, it.remaining, it.reset_ms)))
+        }
+        "keys-of" => told(cache::add_keys(&many(words))),
+        "keep" => told(cache::keep(number(words[0]))),
+        "purge" => {
+            let what = match words[0] {
+                "app" => cache::Target::App,
+                "key" => cache::Target::Key(words[1].to_owned()),
+                _ => cache::Target::Url(words[1].to_owned()),
+            };
+            told(cache::purge(&what, words.contains(&"soft")))
+        }
+        _ => panic!("{verb} is nothing it does"),
+    }
+}
+
+fn level(word: &str) -> logging::Level {
+    match word {
+        "trace" => logging::Level::Trace,
+        "debug" => logging::Level::Debug,
+        "info" => logging::Level::Info,
+        "warn" => logging::Level::Warn,
+        "error" => logging::Level::Error,
+        _ => logging::Level::Critical,
+    }
+}
