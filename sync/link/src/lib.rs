@@ -10,6 +10,7 @@ pub mod blob;
 pub mod body;
 pub mod client;
 pub mod error;
+pub mod events;
 pub mod get;
 pub mod line;
 pub mod path;

@@ -63,6 +63,11 @@ pub fn releases(app: &str) -> String {
     format!("{APPS}/{app}/releases")
 }
 
+/// The turns of an app's schedules.
+pub fn lease(app: &str) -> String {
+    format!("{APPS}/{app}/lease")
+}
+
 /// The rollout of an app.
 pub fn rollout(app: &str) -> String {
     format!("{APPS}/{app}/rollout")

@@ -2,7 +2,7 @@
 //! all the state an origin has, so origins beside each other share nothing else.
 //!
 //! Keys: `timestamp` (the whole signed state), `app/<name>` (what an app uploaded and when it published), `node/<id>`
-//! (the highest sequence it reported).
+//! (the highest sequence it reported), `events/<app>` (whose turn its schedules were).
 
 pub mod redb;
 

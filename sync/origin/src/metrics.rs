@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use eyot_link::events::Turn;
 use eyot_link::status::FleetNode;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -27,6 +28,10 @@ impl Metrics {
         with_local_recorder(&recorder, || {
             metrics::describe_counter!("eyot_origin_calls_total", "Calls of the wire, by status.");
             metrics::describe_counter!("eyot_origin_publishes_total", "Tries to publish, by what came of them.");
+            metrics::describe_counter!(
+                "eyot_origin_turns_total",
+                "Turns of schedules that nodes asked for, by answer."
+            );
             metrics::describe_gauge!(
                 "eyot_origin_nodes",
                 "Nodes by region and state: watching, reporting, silent, revoked."
@@ -51,6 +56,18 @@ impl Metrics {
     pub(crate) fn publish(&self, app: &str, result: &'static str) {
         with_local_recorder(&self.recorder, || {
             metrics::counter!("eyot_origin_publishes_total", "app" => app.to_owned(), "result" => result).increment(1);
+        });
+    }
+
+    /// Counts an answer to a node that asked for a turn of a schedule. Apps come from the operator's metadata.
+    pub(crate) fn turn(&self, app: &str, turn: Turn) {
+        let result = match turn {
+            Turn::Later(_) => "later",
+            Turn::Past => "past",
+            Turn::Yours(_) => "yours",
+        };
+        with_local_recorder(&self.recorder, || {
+            metrics::counter!("eyot_origin_turns_total", "app" => app.to_owned(), "result" => result).increment(1);
         });
     }
 

@@ -7,6 +7,7 @@ mod blob;
 mod body;
 mod limits;
 mod read;
+mod turns;
 mod watch;
 mod write;
 
@@ -29,6 +30,7 @@ use crate::fleet::Fleet;
 use crate::heads::Heads;
 use crate::metrics::Metrics;
 use crate::nonces::Nonces;
+use crate::turns::Turns;
 use crate::view::View;
 pub(crate) use limits::Limits;
 
@@ -39,6 +41,7 @@ pub(crate) struct Wire<H, B> {
     pub(crate) fleet: Fleet,
     pub(crate) metrics: Arc<Metrics>,
     acme: Acme,
+    turns: Turns,
     nonces: Nonces,
     limits: Limits,
     uploads: Semaphore,
@@ -66,7 +69,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
     ) -> Self {
         let uploads = Semaphore::new(limits.uploads_max);
         let nonces = Nonces::new(Timestamp::now().as_second());
-        Self { catalog, audit, fleet, acme, metrics, nonces, limits, uploads, ending }
+        Self { catalog, audit, fleet, acme, turns: Turns::default(), metrics, nonces, limits, uploads, ending }
     }
 
     async fn respond(&self, arrival: Arrival) -> Result<Response<Body>, Denied> {
@@ -109,6 +112,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
             ["apps"] if get => self.apps(asked),
             ["apps", app, "releases"] if get => self.releases(asked, &name(app)?),
             ["apps", app, "releases"] if post => self.publish(asked, body, name(app)?).await,
+            ["apps", app, "lease"] if post => self.turn(asked, body, &name(app)?).await,
             ["apps", app, "rollout"] if post => self.rollout(asked, body, name(app)?).await,
             ["fleet"] if get => self.fleet(asked),
             ["audit"] if get => self.audit(asked),

@@ -7,3 +7,4 @@ pub(crate) mod house;
 mod most;
 mod publish;
 mod refused;
+mod turns;
