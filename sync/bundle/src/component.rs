@@ -1,6 +1,8 @@
 //! Looking at a WebAssembly component without running or compiling it: what it exports, what it imports, and whether a
 //! node gives it that. Bounded by the bytes it is given; function bodies are left to the compiler's own validation.
 
+mod drafts;
+
 use wasmparser::{
     ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, ValidPayload, Validator, WasmFeatures,
 };
@@ -64,7 +66,8 @@ pub fn world_of(wasm: &[u8]) -> Result<String, Refusal> {
 pub fn check_import_of(world: &str, import: &str) -> Result<(), Refusal> {
     let is_0_3 = import.split_once('@').is_some_and(|(_, version)| is_version(version, "0.3."));
     if world == WORLD && import.starts_with("wasi:") && is_0_3 {
-        let detail = format!("imports `{import}`: a handler of WASI 0.2 has its imports from 0.2; export `{WORLD_0_3}`");
+        let detail =
+            format!("imports `{import}`: a handler of WASI 0.2 has its imports from 0.2; export `{WORLD_0_3}`");
         return Err(Refusal::new(Reason::ImportForbidden, detail));
     }
     check_import(import)
@@ -75,6 +78,9 @@ pub fn check_import_of(world: &str, import: &str) -> Result<(), Refusal> {
 /// # Errors
 /// `import_forbidden`, naming the import and what to do instead.
 pub fn check_import(import: &str) -> Result<(), Refusal> {
+    if drafts::is_given(import) {
+        return Ok(());
+    }
     let refuse = |advice: &str| Err(Refusal::new(Reason::ImportForbidden, format!("imports `{import}`: {advice}")));
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     let (package, name) = interface.split_once('/').unwrap_or((interface, ""));
@@ -82,12 +88,8 @@ pub fn check_import(import: &str) -> Result<(), Refusal> {
         table.iter().find(|(given, _)| *given == package).map(|(_, names)| *names)
     };
     let Some(names) = given(&GIVEN) else {
-        return match package {
-            "wasi:keyvalue" | "wasi:config" | "wasi:logging" | "eyot:edge" => {
-                refuse("this interface comes with a later version")
-            }
-            _ => refuse("no node gives it; compose a component that exports it into this one (`wac plug`)"),
-        };
+        let compose = "no node gives it; compose a component that exports it into this one (`wac plug`)";
+        return refuse(drafts::advice(import).unwrap_or(compose));
     };
     let names = match given(&GIVEN_0_3) {
         Some(names) if is_version(version, "0.3.") => names,
@@ -252,9 +254,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_give_wasi_0_2_and_0_3_and_nothing_else() {
+    fn nodes_give_wasi_0_2_and_0_3_and_some_drafts_and_nothing_else() {
         for good in [
             "wasi:io/streams@0.2.0",
+            "wasi:keyvalue/atomics@0.2.0-draft2",
+            "wasi:config/store@0.2.0-rc.1",
+            "eyot:edge/client@0.1.0",
             "wasi:cli/stdout@0.2.6",
             "wasi:sockets/tcp@0.2.12",
             "wasi:http/types@0.2.3",
@@ -274,7 +279,8 @@ mod tests {
             ("wasi:cli/stdout@0.2.0-rc-2023", "no draft"),
             ("wasi:io/streams", "in version 0.2"),
             ("wasi:clocks/timezone@0.2.0", "no node gives this interface"),
-            ("wasi:keyvalue/store@0.2.0-draft2", "later version"),
+            ("wasi:keyvalue/store@0.2.0-draft", "0.2.0-draft2"),
+            ("fermyon:spin/key-value@2.0.0", "Spin"),
             ("acme:db/client@1.0.0", "compose"),
             ("env", "compose"),
         ] {
