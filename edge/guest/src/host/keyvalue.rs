@@ -35,10 +35,12 @@ mod bindings {
 const AT_ONCE: usize = 8;
 
 /// A store that the guest has opened.
-pub(crate) struct Bucket(Arc<dyn Store>);
+#[expect(unreachable_pub, reason = "the bindings export it again, within this file")]
+pub struct Bucket(Arc<dyn Store>);
 
 /// A key as it was.
-pub(crate) struct Cas {
+#[expect(unreachable_pub, reason = "the bindings export it again, within this file")]
+pub struct Cas {
     store: Arc<dyn Store>,
     key: String,
     revision: u64,
