@@ -84,7 +84,8 @@ async fn call(runtime: &Runtime, function: &Arc<Function>, doors: &Doors, meter:
         meter: Arc::clone(meter),
         request_id: String::new(),
         witness: Box::new(()),
-        remaining: None,
+        tree: None,
+        depth: 0,
     };
     let response = runtime.call(call).await.expect("an answer");
     let whole = response.into_body().collect().await.expect("no fault");

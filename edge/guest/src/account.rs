@@ -14,6 +14,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use crate::call::{Meter, Remaining};
 use crate::clock;
 use crate::doors::Limit;
+use crate::tree::{Sender, Tree};
 
 /// What a guest gave through its response-outparam.
 pub(crate) type Answered = Result<Response<WasiBody>, ErrorCode>;
@@ -28,10 +29,14 @@ pub(crate) struct Account {
     pub(crate) meter: Arc<Meter>,
     /// When it was handed over.
     pub(crate) began: Instant,
-    /// CPU up to the last poll's end, in nanoseconds.
+    /// What it spends is spent by its tree too.
+    pub(crate) tree: Arc<Tree>,
+    /// How deep in its tree it is.
+    pub(crate) depth: u8,
+    /// CPU that is settled, in nanoseconds.
     used_ns: AtomicU64,
-    /// The thread's clock at the start of the poll under way, in nanoseconds.
-    poll_began_ns: AtomicU64,
+    /// The thread's clock when that was, or when the poll under way began, in nanoseconds.
+    settled_ns: AtomicU64,
     /// When a byte last went either way, in milliseconds after `began`.
     touched_ms: AtomicU64,
     /// The last poll ended in a yield: it can go on at once.
@@ -68,30 +73,49 @@ impl Account {
             share,
             meter,
             began: Instant::now(),
+            tree: Tree::new(Remaining { cpu_us: limits.cpu_us, subrequests: limits.subrequests }, None),
+            depth: 0,
             used_ns: AtomicU64::new(0),
-            poll_began_ns: AtomicU64::new(0),
+            settled_ns: AtomicU64::new(0),
             touched_ms: AtomicU64::new(0),
             yielded: AtomicBool::new(false),
             story: Mutex::default(),
         }
     }
 
+    /// The same, as a call at `depth` of `tree`; at depth 0 as the root of its own within that.
+    pub(crate) fn within(mut self, tree: Option<Arc<Tree>>, depth: u8) -> Self {
+        let own = Remaining { cpu_us: self.limits.cpu_us, subrequests: self.limits.subrequests };
+        self.tree = match tree {
+            Some(tree) if depth > 0 => tree,
+            tree => Tree::new(own, tree),
+        };
+        self.depth = depth;
+        self
+    }
+
     /// Charges what `work` takes of this thread, in CPU.
     pub(crate) fn charge<T>(&self, work: impl FnOnce() -> T) -> T {
-        let began_ns = clock::thread_ns();
-        self.poll_began_ns.store(began_ns, Ordering::Relaxed);
+        self.settled_ns.store(clock::thread_ns(), Ordering::Relaxed);
         self.share.on_thread(true);
         let _off = Off(&*self.share);
         let done = work();
-        let ns = clock::thread_ns().saturating_sub(began_ns);
+        self.settle();
+        done
+    }
+
+    /// Charges the work under way up to now, to the call, its tree and its app. Only within work that is being charged.
+    fn settle(&self) {
+        let now_ns = clock::thread_ns();
+        let ns = now_ns.saturating_sub(self.settled_ns.swap(now_ns, Ordering::Relaxed));
         let before_ns = self.used_ns.fetch_add(ns, Ordering::Relaxed);
         self.meter.add_cpu_ns(ns);
+        self.tree.spend_cpu_ns(ns);
         let us = (before_ns + ns) / 1000 - before_ns / 1000;
         if us > 0 {
             // The allowance may go into debt: this call goes on within its own budget, the next one waits.
             let _ = self.share.cpu(us);
         }
-        done
     }
 
     /// CPU spent, without the work that is being charged, in microseconds.
@@ -99,30 +123,39 @@ impl Account {
         self.used_ns.load(Ordering::Relaxed) / 1000
     }
 
-    /// The fault of a spent budget, if it is spent. `under_way`: asked from within the work that is being charged.
-    fn overrun(&self, under_way: u64) -> Option<Fault> {
-        let used_us = self.used_us() + under_way / 1000;
-        let over = used_us > self.limits.cpu_us;
-        over.then(|| Fault::new(Code::CpuBudgetExceeded).over("cpu_us", self.limits.cpu_us, used_us))
-    }
-
-    /// Between two pieces of work: whether the budget is spent.
+    /// Between two pieces of work: the fault of a spent budget, its own or its tree's, if one is spent.
     pub(crate) fn spent(&self) -> Option<Fault> {
-        self.overrun(0)
+        let (most, used) = (self.limits.cpu_us, self.used_us());
+        let (allowed, used) = if used > most { (most, used) } else { self.tree.overrun()? };
+        Some(Fault::new(Code::CpuBudgetExceeded).over("cpu_us", allowed, used))
     }
 
-    /// Within a piece of work, at each tick: whether the budget is spent.
+    /// Within a piece of work, at each tick: the same.
     pub(crate) fn spent_under_way(&self) -> Option<Fault> {
-        self.overrun(clock::thread_ns().saturating_sub(self.poll_began_ns.load(Ordering::Relaxed)))
+        self.settle();
+        self.spent()
     }
 
     /// What is left for whom it asks.
     pub(crate) fn remaining(&self) -> Remaining {
         let asked = u32::try_from(self.meter.subrequests()).unwrap_or(u32::MAX);
-        Remaining {
+        let own = Remaining {
             cpu_us: self.limits.cpu_us.saturating_sub(self.used_us()),
             subrequests: self.limits.subrequests.saturating_sub(asked),
+        };
+        own.min(self.tree.remaining())
+    }
+
+    /// Counts one more outbound request, if there is one left of its own and of its tree's.
+    pub(crate) fn ask(&self) -> Result<Sender, Fault> {
+        let left = self.remaining();
+        if left.subrequests == 0 || !self.tree.take(1) {
+            let used = self.meter.subrequests();
+            return Err(Fault::new(Code::SubrequestsExceeded).over("subrequests", used, used + 1));
         }
+        self.meter.add_subrequest();
+        let remaining = Remaining { subrequests: left.subrequests - 1, ..left };
+        Ok(Sender { tree: Arc::clone(&self.tree), depth: self.depth, remaining })
     }
 
     /// A byte went either way.

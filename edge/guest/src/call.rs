@@ -12,6 +12,7 @@ use eyot_plan::fault::Fault;
 use http::Request;
 
 use crate::doors::Doors;
+use crate::tree::Tree;
 
 /// A call.
 pub struct Call {
@@ -27,8 +28,10 @@ pub struct Call {
     pub witness: Box<dyn Send>,
     /// The request's id, for the log.
     pub request_id: String,
-    /// What its caller has left, if another function's request brought it here.
-    pub remaining: Option<Remaining>,
+    /// The tree of calls it belongs to. At depth 0 its own begins here, within this one if there is one.
+    pub tree: Option<Arc<Tree>>,
+    /// How deep in its tree it is: 0 for one that is asked from outside, one more for each that is called by name.
+    pub depth: u8,
 }
 
 /// A function of a release, as far as running it goes.
@@ -60,13 +63,21 @@ impl fmt::Debug for Function {
     }
 }
 
-/// What is left of a budget. In the extensions of every request a function sends.
+/// What is left of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remaining {
     /// CPU, in microseconds.
     pub cpu_us: u64,
     /// Outbound requests.
     pub subrequests: u32,
+}
+
+impl Remaining {
+    /// The smaller of each.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self { cpu_us: self.cpu_us.min(other.cpu_us), subrequests: self.subrequests.min(other.subrequests) }
+    }
 }
 
 /// What a call has spent so far, and how it ended. It is complete when the guest is gone, which [`Call::witness`] tells:

@@ -34,8 +34,8 @@ pub struct Doors {
 
 /// The way out: every request a function sends.
 pub trait Fetch: Send + Sync {
-    /// Sends a request with an absolute URI and streams its body. The request's extensions hold the [`crate::Remaining`]
-    /// budget of the caller, for the case that it lands on this fleet again. It runs on the runtime of the I/O; dropping
+    /// Sends a request with an absolute URI and streams its body. The request's extensions hold the [`crate::Sender`]:
+    /// what it may lend where it lands on this fleet again. It runs on the runtime of the I/O; dropping
     /// the future or the response's body cancels it.
     fn fetch(&self, request: Request<Body>, timeouts: FetchTimeouts) -> Fetching;
 }
@@ -127,6 +127,13 @@ pub trait Limit: Send + Sync {
 
     /// Lets a call in, waiting briefly. What it gives is dropped when the call has ended.
     fn enter(&self) -> Entering;
+
+    /// Lets in a call at this depth of its tree, 1 or more, which must never wait for what those above it hold: they wait
+    /// for it. What it gives is dropped when the call has ended.
+    fn enter_below(&self, depth: u8) -> Entering {
+        let _ = depth;
+        Box::pin(std::future::ready(Ok(Box::new(()) as Box<dyn Send>)))
+    }
 
     /// The calling thread runs the guest from now on, or no longer: who wants to know what took a process down remembers it
     /// a thread. Called twice a turn, so it has to cost next to nothing.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eyot_plan::fault::{Code, Fault};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::runtime::Handle;
@@ -33,19 +32,6 @@ pub(crate) struct Egress {
 type Ending = Box<dyn Future<Output = Result<(), WasiError>> + Send>;
 type Sent = Result<(Response<WasiBody>, Ending), WasiError>;
 
-impl Egress {
-    /// Counts one more, if there is one left.
-    fn count(&self) -> Result<(), Fault> {
-        let allowed = self.account.limits.subrequests;
-        if self.account.remaining().subrequests == 0 {
-            let (allowed, used) = (u64::from(allowed), u64::from(allowed) + 1);
-            return Err(Fault::new(Code::SubrequestsExceeded).over("subrequests", allowed, used));
-        }
-        self.account.meter.add_subrequest();
-        Ok(())
-    }
-}
-
 impl WasiHttpHooks for Egress {
     fn set_host_header(&mut self) -> bool {
         false // The URI is absolute; who speaks HTTP/1.1 makes the field of it.
@@ -57,15 +43,18 @@ impl WasiHttpHooks for Egress {
         options: Option<RequestOptions>,
         _done: Box<dyn Future<Output = Result<(), WasiError>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        if let Err(fault) = self.count() {
-            let told = blame::wasi_error(&fault);
-            self.account.blame(fault);
-            return Box::new(std::future::ready(Err(told)));
-        }
+        let sender = match self.account.ask() {
+            Ok(sender) => sender,
+            Err(fault) => {
+                let told = blame::wasi_error(&fault);
+                self.account.blame(fault);
+                return Box::new(std::future::ready(Err(told)));
+            }
+        };
         let account = Arc::clone(&self.account);
         let io = self.io.clone();
         let mut request = request.map(|body| Outgoing::new(body, &account, &io).boxed_unsync());
-        request.extensions_mut().insert(account.remaining());
+        request.extensions_mut().insert(sender);
         let fetching = io.spawn(self.fetch.fetch(request, timeouts(options)));
         let cancel = AbortOnDrop::new(fetching.abort_handle());
         let beside = Arc::clone(&account);

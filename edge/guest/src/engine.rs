@@ -3,6 +3,7 @@
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::settings::{Error, SLOTS_MAX, Settings};
+use crate::slots::slots_at_all_depths;
 
 /// Linear memories of one component.
 const MEMORIES_MAX: u32 = 2;
@@ -42,6 +43,7 @@ pub(crate) fn running(settings: &Settings) -> Result<Engine, Error> {
     if !(1..=SLOTS_MAX).contains(&slots) {
         return Err(Error::Engine(format!("{slots} slots are outside 1 to {SLOTS_MAX}")));
     }
+    let slots = slots_at_all_depths(slots);
     let memory_bytes_max = usize::try_from(settings.memory_bytes_max).unwrap_or(usize::MAX).clamp(64 << 10, 4 << 30);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)

@@ -29,6 +29,7 @@ mod slots;
 mod stdio;
 mod threads;
 mod tick;
+mod tree;
 
 pub mod artefacts;
 pub mod compile;
@@ -41,3 +42,5 @@ pub use doors::{
 };
 pub use runtime::Runtime;
 pub use settings::{Error, SLOTS_MAX, Settings};
+pub use slots::slots_below;
+pub use tree::{Sender, Tree};

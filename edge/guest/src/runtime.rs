@@ -79,14 +79,18 @@ impl Runtime {
         if let Some(bytes) = call.request.body().size_hint().exact().filter(|bytes| *bytes > limits.body_bytes) {
             return Err(Fault::new(FaultCode::RequestTooLarge).over("body_bytes", limits.body_bytes, bytes));
         }
-        let share = call.doors.share.enter().await?;
+        let share = match call.depth {
+            0 => call.doors.share.enter().await?,
+            depth => call.doors.share.enter_below(depth).await?,
+        };
         let code = self.0.codes.get(call.function.code).await.map_err(|error| {
             tracing::error!(id = call.request_id, app = %call.function.app, function = %call.function.name, %error, "no code");
             Fault::new(FaultCode::NotReady).because(error)
         })?;
-        let slot = self.slot().await?;
+        let slot = self.slot(call.depth).await?;
         let io = Handle::current();
-        let account = Arc::new(Account::new(limits, Arc::clone(&call.doors.share), call.meter));
+        let account = Account::new(limits, Arc::clone(&call.doors.share), call.meter);
+        let account = Arc::new(account.within(call.tree, call.depth));
         let (parts, body) = call.request.into_parts();
         let method = parts.method.clone();
         let body = flow::open(body, &io, &account, Kind::Request).await;
@@ -123,14 +127,14 @@ impl Runtime {
     }
 
     /// A slot; while it is held, guests are interrupted.
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        let slot = self.0.slots.take().await?;
+    async fn slot(&self, depth: u8) -> Result<OwnedSemaphorePermit, Fault> {
+        let slot = self.0.slots.take(depth).await?;
         self.0.ticker.wake();
         Ok(slot)
     }
 
     async fn start(&self, code: Arc<Code>, wasm: Digest) -> Result<(), Error> {
-        let slot = self.slot().await.map_err(Error::Probe)?;
+        let slot = self.slot(0).await.map_err(Error::Probe)?;
         let limits = Limits { cpu_us: PROBE_CPU_US, memory_bytes: self.0.memory_bytes_max, ..Limits::default() };
         let doors = Doors::closed();
         let account = Arc::new(Account::new(limits, Arc::new(Closed), Arc::<Meter>::default()));
@@ -163,7 +167,7 @@ impl Runtime {
         self.0.slots.idle().await;
     }
 
-    /// Slots that are free.
+    /// Slots that are free for calls from outside.
     pub fn slots_free(&self) -> usize {
         self.0.slots.free()
     }
@@ -178,11 +182,11 @@ impl Runtime {
         self.0.codes.bytes()
     }
 
-    /// What a call may spend: its function's limits, what its caller has left, and what this node has at all.
+    /// What a call may spend: its function's limits, what its tree has left, and what this node has at all.
     fn limits(&self, call: &Call) -> Limits {
         let mut limits = call.function.limits;
         limits.memory_bytes = limits.memory_bytes.min(self.0.memory_bytes_max);
-        if let Some(remaining) = call.remaining {
+        if let Some(remaining) = call.tree.as_ref().map(|tree| tree.remaining()) {
             limits.cpu_us = limits.cpu_us.min(remaining.cpu_us);
             limits.subrequests = limits.subrequests.min(remaining.subrequests);
         }

@@ -74,7 +74,7 @@ fn early(request: &mut Request<Body>, came: Came, route: &Route) -> Result<(), F
 }
 
 /// The size of a head as RFC 9113, section 6.5.2 counts it.
-fn head_bytes(uri: &http::Uri, headers: &HeaderMap) -> u64 {
+pub(crate) fn head_bytes(uri: &http::Uri, headers: &HeaderMap) -> u64 {
     let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
     let target = uri.path_and_query().map_or(0, |path| path.as_str().len());
     (fields + target) as u64

@@ -1,20 +1,26 @@
-//! The target that is a function: its request made ready, its doors opened, its call run.
+//! Calls of functions: what is asked from outside, and what functions ask of each other. A call is made ready, given its
+//! doors, and run.
 
 use std::sync::Arc;
 
-use eyot_guest::{Call, Doors};
+use eyot_bundle::name::Name;
+use eyot_fetch::Fetch;
+use eyot_guest::{Call, Doors, Runtime, Tree};
+use eyot_plan::arrival::Protocol;
 use eyot_plan::body::Body;
 use eyot_plan::fault::Fault;
-use eyot_plan::forward;
+use eyot_plan::forward::{self, Trail};
 use http::{Request, Response};
 
+use crate::access;
 use crate::doors::Door;
 use crate::entry::{Entry, Function};
 use crate::line::Asked;
 use crate::node::Node;
-use crate::record::Record;
+use crate::record::{Bill, Record};
+use crate::snapshot::Snapshots;
 
-/// Calls `function` with `request`.
+/// Calls `function` with `request`, as the root of a tree of calls.
 ///
 /// # Errors
 /// The fault the function ended in, or the node's when it could not be run.
@@ -24,19 +30,83 @@ pub(crate) async fn call(
     function: &Arc<Function>,
     mut request: Request<Body>,
     asked: &Asked,
-    record: &mut Record,
+    record: &Record,
 ) -> Result<Response<Body>, Fault> {
     forward::request_out(request.headers_mut(), &asked.facts(&node.config.node.fleet));
-    let door = Arc::new(Door::new(node, entry, function, asked));
-    let (meter, witness) = record.call(function);
-    let call = Call {
-        function: Arc::clone(&function.guest),
-        request,
-        doors: Doors { fetch: door.clone(), log: door, share: entry.limit.clone(), ..Doors::closed() },
-        meter,
-        witness: Box::new(witness),
-        request_id: asked.id.clone(),
-        remaining: None,
-    };
-    node.runtime.call(call).await
+    let kin = Arc::new(Kin::new(node, entry, asked, record.bill()));
+    kin.call(function, request, Place { tree: asked.lent.clone(), depth: 0, caller: None }).await
+}
+
+/// What the functions have in common that one request leads to.
+pub(crate) struct Kin {
+    pub(crate) runtime: Runtime,
+    pub(crate) fetch: Fetch,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) access: Arc<access::Log>,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) fleet: String,
+    pub(crate) protocol: Protocol,
+    pub(crate) request_id: String,
+    pub(crate) trail: Trail,
+    bill: Bill,
+}
+
+/// Where a call is in its tree.
+pub(crate) struct Place {
+    /// The tree; at depth 0 what its own is within.
+    pub(crate) tree: Option<Arc<Tree>>,
+    /// How deep it is.
+    pub(crate) depth: u8,
+    /// The function that calls; none at depth 0.
+    pub(crate) caller: Option<Name>,
+}
+
+impl Kin {
+    fn new(node: &Node, entry: &Arc<Entry>, asked: &Asked, bill: Bill) -> Self {
+        Self {
+            runtime: node.runtime.clone(),
+            fetch: node.fetch.clone(),
+            snapshots: Arc::clone(&node.snapshots),
+            access: Arc::clone(&node.access),
+            entry: Arc::clone(entry),
+            fleet: node.config.node.fleet.clone(),
+            protocol: asked.protocol,
+            request_id: asked.id.clone(),
+            trail: asked.trail.clone(),
+            bill,
+        }
+    }
+
+    /// Calls `function` with `request`, whose fields are ready.
+    ///
+    /// # Errors
+    /// The fault the function ended in, or the node's when it could not be run.
+    pub(crate) async fn call(
+        self: Arc<Self>,
+        function: &Arc<Function>,
+        request: Request<Body>,
+        place: Place,
+    ) -> Result<Response<Body>, Fault> {
+        let Place { tree, depth, caller } = place;
+        let (meter, witness) = self.bill.call(function, depth);
+        let runtime = self.runtime.clone();
+        let call = Call {
+            function: Arc::clone(&function.guest),
+            request,
+            request_id: self.request_id.clone(),
+            doors: self.doors(function, caller),
+            meter,
+            witness: Box::new(witness),
+            tree,
+            depth,
+        };
+        runtime.call(call).await
+    }
+
+    /// The doors of a call of `function` by `caller`, another one, or from outside.
+    fn doors(self: Arc<Self>, function: &Arc<Function>, _caller: Option<Name>) -> Doors {
+        let share = self.entry.limit.clone();
+        let door = Arc::new(Door::new(self, function));
+        Doors { fetch: door.clone(), log: door, share, ..Doors::closed() }
+    }
 }

@@ -1,58 +1,46 @@
 //! The doors of one call: how a function's fetches leave, and where its words go. Nothing else leads out of a guest.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use eyot_bundle::host;
 use eyot_bundle::release::Timeouts;
 use eyot_bundle::web_origin::Scheme;
-use eyot_fetch::Fetch;
-use eyot_guest::{FetchTimeouts, Fetching, Log, LogLevel, LogStream};
-use eyot_link::tail::{Line, Said};
-use eyot_plan::arrival::Protocol;
+use eyot_guest::{FetchTimeouts, Fetching, Log, LogLevel, LogStream, Remaining, Sender, Tree};
+use eyot_link::tail::{self, Line, Said};
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
-use eyot_plan::forward::{self, Facts, Trail};
+use eyot_plan::forward::{self, DEPTH_MAX, Facts, Lent};
 use eyot_plan::way::Way;
-use http::{Request, Uri};
+use http::{HeaderMap, Request, Response, Uri};
 
-use crate::access;
-use crate::entry::{Entry, Function};
-use crate::line::Asked;
-use crate::node::Node;
+use crate::call::{Kin, Place};
+use crate::entry::Function;
 
-/// Both doors of one call.
+/// What comes before this is the name of the function that is called.
+const FUNCTION: &str = ".function.eyot.internal";
+/// Bytes that the log line of a refusal is counted as.
+const REFUSAL_LINE_BYTES: usize = 256;
+
+/// The doors of one call: out, and to the log.
 pub(crate) struct Door {
-    fetch: Fetch,
-    entry: Arc<Entry>,
+    kin: Arc<Kin>,
     function: Arc<Function>,
-    fleet: String,
-    protocol: Protocol,
-    request_id: String,
-    trail: Trail,
-    access: Arc<access::Log>,
 }
 
 impl Door {
-    pub(crate) fn new(node: &Node, entry: &Arc<Entry>, function: &Arc<Function>, asked: &Asked) -> Self {
-        Self {
-            fetch: node.fetch.clone(),
-            entry: Arc::clone(entry),
-            function: Arc::clone(function),
-            fleet: node.config.node.fleet.clone(),
-            protocol: asked.protocol,
-            request_id: asked.id.clone(),
-            trail: asked.trail.clone(),
-            access: Arc::clone(&node.access),
-        }
+    pub(crate) fn new(kin: Arc<Kin>, function: &Arc<Function>) -> Self {
+        Self { kin, function: Arc::clone(function) }
     }
 
     /// Tells those who follow the app what the function said.
     fn told(&self, stream: &str, logged: Option<(LogLevel, &str)>, text: &str) {
-        self.access.tap().tell(&self.entry.label, || {
+        self.kin.access.tap().tell(&self.kin.entry.label, || {
             Line::Log(Said {
                 time: jiff::Timestamp::now(),
-                id: self.request_id.clone(),
-                app: self.entry.label.to_string(),
-                release: self.entry.release,
+                id: self.kin.request_id.clone(),
+                app: self.kin.entry.label.to_string(),
+                release: self.kin.entry.release,
                 function: self.function.label.to_string(),
                 stream: stream.to_owned(),
                 level: logged.map(|(level, _)| level.label().to_owned()),
@@ -62,24 +50,140 @@ impl Door {
         });
     }
 
-    /// The request as it leaves, and its way; refused where the release does not name the origin.
-    fn outgoing(&self, mut request: Request<Body>, timeouts: FetchTimeouts) -> Result<(Request<Body>, Way), Fault> {
+    /// What is done with a request: it leaves, or another function of the app is called.
+    fn sent(&self, mut request: Request<Body>, timeouts: FetchTimeouts) -> Result<Fetching, Fault> {
+        let sender = request.extensions_mut().remove::<Sender>();
+        let sender = sender.ok_or_else(|| Fault::new(Code::InternalError).because("nobody sent it"))?;
         let (scheme, host, port) = origin(request.uri())?;
+        if host::is_internal(&host) {
+            return self.call(&host, request, &sender, timeouts);
+        }
         if !self.function.egress.iter().any(|egress| egress.allows(scheme, &host, port)) {
             let origin = format!("{}://{host}:{port} is not in the function's `egress`", scheme.as_str());
             return Err(Fault::new(Code::EgressDenied).because(origin));
         }
+        let (loan, lends) = Loan::of(&sender, self.kin.snapshots.names(&host));
         let facts = Facts {
-            fleet: &self.fleet,
-            protocol: self.protocol,
-            request_id: &self.request_id,
-            trail: &self.trail,
+            fleet: &self.kin.fleet,
+            protocol: self.kin.protocol,
+            request_id: &self.kin.request_id,
+            trail: &self.kin.trail,
             client: None,
+            lends: Some(lends),
         };
         forward::request_out(request.headers_mut(), &facts);
         let way = Way { timeouts: within(self.function.way.timeouts, timeouts), ..self.function.way.clone() };
-        Ok((request, way))
+        let fetch = self.kin.fetch.clone();
+        Ok(Box::pin(async move {
+            let mut answer = fetch.send(&way, request).await;
+            loan.settle(&answer);
+            if let Ok(response) = &mut answer {
+                forward::response_in(response.headers_mut());
+            }
+            answer
+        }))
     }
+
+    /// Calls the function that `host` names, if this one may.
+    fn call(
+        &self,
+        host: &str,
+        mut request: Request<Body>,
+        sender: &Sender,
+        timeouts: FetchTimeouts,
+    ) -> Result<Fetching, Fault> {
+        let denied = |cause: String| Fault::new(Code::EgressDenied).because(cause);
+        let name = host.strip_suffix(FUNCTION).ok_or_else(|| denied(format!("there is no host `{host}`")))?;
+        if !self.function.calls.iter().any(|it| it.as_str() == name) {
+            let own = &self.function.label;
+            return Err(denied(format!("`{own}` may not call `{name}`: the `calls` of its release do not name it")));
+        }
+        let called = self.kin.entry.function(name).ok_or_else(|| denied(format!("there is no function `{name}`")))?;
+        let depth = sender.depth + 1;
+        let hops = self.kin.trail.hops().saturating_add(depth);
+        if hops >= DEPTH_MAX {
+            return Err(Fault::new(Code::LoopDetected).over("hops", DEPTH_MAX.into(), hops.into()));
+        }
+        forward::request_within(request.headers_mut(), &self.kin.request_id);
+        let caller = Some(self.function.guest.name.clone());
+        let place = Place { tree: Some(Arc::clone(&sender.tree)), depth, caller };
+        let (kin, called) = (Arc::clone(&self.kin), Arc::clone(called));
+        Ok(Box::pin(async move {
+            let calling = Arc::clone(&kin).call(&called, request, place);
+            let answer = match timeouts.first_byte_ms {
+                Some(ms) => tokio::time::timeout(Duration::from_millis(ms), calling).await,
+                None => Ok(calling.await),
+            };
+            let answer = answer.unwrap_or_else(|_| Err(Code::UpstreamTimeout.into()));
+            match answer {
+                Ok(mut response) => {
+                    forward::response_back(response.headers_mut());
+                    Ok(response)
+                }
+                Err(fault) => {
+                    refused(&kin, &called, &fault);
+                    Err(fault)
+                }
+            }
+        }))
+    }
+}
+
+/// Says why something that a function asked for was refused or failed: the function itself is told no causes.
+fn refused(kin: &Kin, function: &Function, fault: &Fault) {
+    let cause = fault.cause.as_deref().unwrap_or_default();
+    let function = &*function.label;
+    kin.access.tap().tell(&kin.entry.label, || {
+        Line::Fault(tail::Fault {
+            time: jiff::Timestamp::now(),
+            id: kin.request_id.clone(),
+            app: kin.entry.label.to_string(),
+            release: Some(kin.entry.release),
+            target: format!("function:{function}"),
+            code: fault.code.name().to_owned(),
+            cause: cause.to_owned(),
+        })
+    });
+    if kin.entry.share.log(REFUSAL_LINE_BYTES) {
+        let (app, id, code) = (&*kin.entry.label, &kin.request_id, fault.code.name());
+        tracing::info!(id, app, function, code, cause, "a fault that its caller is told as an error");
+    }
+}
+
+/// Outbound requests that are lent with a request, until it is known what became of them.
+struct Loan {
+    tree: Arc<Tree>,
+    subrequests: u32,
+}
+
+impl Loan {
+    /// A loan of what the sender has left, and what is said of it.
+    fn of(sender: &Sender, is_ours: bool) -> (Self, Lent) {
+        let Remaining { cpu_us, subrequests } = sender.remaining;
+        let mut lent = Lent::of(cpu_us, subrequests, sender.depth, is_ours);
+        if !sender.tree.take(lent.subrequests) {
+            lent.subrequests = 0;
+        }
+        (Self { tree: Arc::clone(&sender.tree), subrequests: lent.subrequests }, lent)
+    }
+
+    /// Gives back what is known not to have been used: all, where it reached nobody; else what the fleet's answer says.
+    fn settle(self, answer: &Result<Response<Body>, Fault>) {
+        let made = match answer {
+            Ok(response) => made(response.headers()).unwrap_or(self.subrequests),
+            Err(fault) => match fault.code {
+                Code::EgressDenied | Code::UpstreamTls | Code::UpstreamUnreachable => 0,
+                _ => self.subrequests,
+            },
+        };
+        self.tree.back(self.subrequests.saturating_sub(made));
+    }
+}
+
+/// What an answer of this fleet says of the requests that were made of those it was lent. Whoever else says so gives back
+/// no more than was lent to it.
+fn made(headers: &HeaderMap) -> Option<u32> {
+    headers.get(forward::EYOT_CALLS)?.to_str().ok()?.parse().ok()
 }
 
 /// Scheme, host in lower case and port of a URI that a function made.
@@ -107,30 +211,29 @@ fn within(may: Timeouts, asked: FetchTimeouts) -> Timeouts {
 
 impl eyot_guest::Fetch for Door {
     fn fetch(&self, request: Request<Body>, timeouts: FetchTimeouts) -> Fetching {
-        let fetch = self.fetch.clone();
-        match self.outgoing(request, timeouts) {
-            Ok((request, way)) => Box::pin(async move { fetch.send(&way, request).await }),
-            Err(fault) => Box::pin(std::future::ready(Err(fault))),
-        }
+        self.sent(request, timeouts).unwrap_or_else(|fault| {
+            refused(&self.kin, &self.function, &fault);
+            Box::pin(std::future::ready(Err(fault)))
+        })
     }
 }
 
 impl Log for Door {
     fn line(&self, stream: LogStream, text: &str) {
-        if self.entry.share.log(text.len()) {
+        if self.kin.entry.share.log(text.len()) {
             tracing::info!(
-                target: "function", app = &*self.entry.label, function = &*self.function.label,
-                release = self.entry.release, id = self.request_id, stream = stream.label(), text
+                target: "function", app = &*self.kin.entry.label, function = &*self.function.label,
+                release = self.kin.entry.release, id = self.kin.request_id, stream = stream.label(), text
             );
             self.told(stream.label(), None, text);
         }
     }
 
     fn logged(&self, level: LogLevel, context: &str, text: &str) {
-        if self.entry.share.log(context.len() + text.len()) {
+        if self.kin.entry.share.log(context.len() + text.len()) {
             tracing::info!(
-                target: "function", app = &*self.entry.label, function = &*self.function.label,
-                release = self.entry.release, id = self.request_id, stream = "log", severity = level.label(), context, text
+                target: "function", app = &*self.kin.entry.label, function = &*self.function.label,
+                release = self.kin.entry.release, id = self.kin.request_id, stream = "log", severity = level.label(), context, text
             );
             self.told("log", Some((level, context)), text);
         }

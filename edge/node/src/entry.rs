@@ -36,6 +36,7 @@ pub struct Entry {
     pub share: Arc<Share>,
     /// The same, as its functions' calls draw on it.
     pub limit: Arc<Marked<Share>>,
+    functions: BTreeMap<Name, Arc<Function>>,
     routes: Table<Arc<Route>>,
     /// Told when this is too old to go on.
     closing: watch::Sender<bool>,
@@ -47,10 +48,22 @@ pub struct Route {
     pub id: Text,
     /// What answers.
     pub target: Target,
+    /// The functions that are asked before it, in this order.
+    pub before: Vec<Before>,
     /// What answers instead when that is at fault.
     pub fallback: Option<Target>,
     /// Whether safe requests may come in TLS early data.
     pub early_data: bool,
+}
+
+/// A function that is asked before a target.
+pub struct Before {
+    /// `before:auth`.
+    pub label: Text,
+    /// What is asked.
+    pub function: Arc<Function>,
+    /// The metrics of the requests of this route that it answers.
+    pub place: Arc<Place>,
 }
 
 /// What answers.
@@ -91,6 +104,8 @@ pub struct Function {
     pub guest: Arc<eyot_guest::Function>,
     /// The origins it may fetch.
     pub egress: Vec<Egress>,
+    /// The functions of its release that it may call.
+    pub calls: Vec<Name>,
     /// How its fetches leave.
     pub way: Way,
 }
@@ -151,6 +166,7 @@ impl Entry {
             let route = Arc::new(targets.route(it)?);
             Ok((it.host.clone(), it.path.clone(), methods.collect::<Result<Vec<_>, Refusal>>()?, route))
         });
+        let routes = routes.collect::<Result<Vec<_>, Refusal>>()?.into_iter().collect();
         Ok(Self {
             app: release.app.clone(),
             label: release.app.as_str().to_owned().into(),
@@ -158,7 +174,8 @@ impl Entry {
             release_label: release.number.to_string().into(),
             limit: Arc::new(Marked::new(Arc::clone(&share), &release.app, release.number)),
             share,
-            routes: routes.collect::<Result<Vec<_>, Refusal>>()?.into_iter().collect(),
+            functions: targets.functions.into_iter().map(|(name, function)| (name.clone(), function)).collect(),
+            routes,
             closing: watch::channel(false).0,
         })
     }
@@ -169,6 +186,11 @@ impl Entry {
     /// `no_route` or `method_not_allowed`.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<&Arc<Route>, Fault> {
         self.routes.find(host, path, method)
+    }
+
+    /// The function of this name.
+    pub fn function(&self, name: &str) -> Option<&Arc<Function>> {
+        self.functions.get(name)
     }
 
     /// The methods that this host and path take, for `Allow`.
@@ -253,6 +275,7 @@ impl Builder<'_> {
             label: name.as_str().to_owned().into(),
             guest: Arc::new(guest),
             egress: egress.collect::<Result<_, _>>()?,
+            calls: function.calls.clone(),
             way: self.way(None, release::Timeouts::default()),
         })
     }
@@ -268,6 +291,10 @@ impl Builder<'_> {
     }
 }
 
+fn missing(name: &Name) -> Refusal {
+    Refusal::new(Reason::Parse, format!("`{name}` is not in the release"))
+}
+
 struct Targets<'a> {
     functions: BTreeMap<&'a Name, Arc<Function>>,
     upstreams: BTreeMap<&'a Name, Arc<Upstream>>,
@@ -280,11 +307,20 @@ impl Targets<'_> {
             _ => None,
         };
         let target = self.target(&route.target)?;
-        Ok(Route { id: route.id.clone().into(), target, fallback, early_data: route.early_data })
+        let before = route.before.iter().map(|name| {
+            let function = Arc::clone(self.functions.get(name).ok_or_else(|| missing(name))?);
+            Ok(Before { label: format!("before:{name}").into(), function, place: Arc::default() })
+        });
+        Ok(Route {
+            id: route.id.clone().into(),
+            target,
+            before: before.collect::<Result<_, Refusal>>()?,
+            fallback,
+            early_data: route.early_data,
+        })
     }
 
     fn target(&self, target: &release::Target) -> Result<Target, Refusal> {
-        let missing = |name: &Name| Refusal::new(Reason::Parse, format!("`{name}` is not in the release"));
         Ok(match target {
             release::Target::Function(name) => {
                 let function = self.functions.get(name).ok_or_else(|| missing(name))?;

@@ -6,6 +6,8 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use eyot_bundle::host;
+use eyot_guest::{Remaining, Tree};
 use eyot_plan::arrival::{Answer, Arrival, Connect, Interim, Protocol};
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault, Side};
@@ -17,6 +19,7 @@ use http_body_util::BodyExt as _;
 use tracing::Instrument as _;
 
 use crate::admit::{Came, admit};
+use crate::before::{self, Said};
 use crate::entry::{Entry, Kind, Route, Target};
 use crate::loan::Loan;
 use crate::node::Node;
@@ -45,6 +48,8 @@ pub(crate) struct Asked {
     pub(crate) id: String,
     /// Where it has been.
     pub(crate) trail: Trail,
+    /// What a function elsewhere in the fleet has lent to it.
+    pub(crate) lent: Option<Arc<Tree>>,
     /// What it opens.
     pub(crate) connect: Option<Connect>,
     /// Where an upstream's interim responses go.
@@ -64,7 +69,7 @@ impl Asked {
 
     /// What forwarding must know when a function asks by itself.
     pub(crate) fn own_facts<'a>(&'a self, fleet: &'a str) -> Facts<'a> {
-        Facts { fleet, protocol: self.protocol, request_id: &self.id, trail: &self.trail, client: None }
+        Facts { fleet, protocol: self.protocol, request_id: &self.id, trail: &self.trail, client: None, lends: None }
     }
 }
 
@@ -105,6 +110,9 @@ struct Asking {
 fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fault> {
     let Arrival { request, protocol, client, connect, early, interim, .. } = arrival;
     let host = request.uri().host().unwrap_or_default();
+    if host::is_internal(host) {
+        return Err(Fault::new(Code::NoRoute).because("a host of the nodes' own"));
+    }
     let entry = node.snapshots.find(host).map_err(|stray| {
         record.app(stray.app);
         stray.fault
@@ -117,20 +125,44 @@ fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fau
         }
     })?);
     record.route(&route);
-    record.target(&route.target);
+    record.target(&route.target.label, &route.target.place);
     let uri = request.uri().clone();
     let (request, trail) = admit(request, Came { connect, early }, &route, &node.config.node.fleet, &record.in_bytes)?;
-    if let (Kind::Respond(respond), None, None) = (&route.target.kind, connect, &route.fallback) {
+    if let (Kind::Respond(respond), None, None, []) = (&route.target.kind, connect, &route.fallback, &route.before[..])
+    {
         return Ok(Found::Answer(fit(fixed::respond(respond))));
     }
     let interim = proxy::interim(interim);
-    let asked = Asked { protocol, client: client.ip(), uri, id: record.id.clone(), trail, connect, interim };
+    let lent = trail.lent().map(|lent| Remaining { cpu_us: lent.cpu_us, subrequests: lent.subrequests });
+    let lent = lent.map(|lent| Tree::new(lent, None));
+    record.lent.clone_from(&lent);
+    let asked = Asked { protocol, client: client.ip(), uri, id: record.id.clone(), trail, lent, connect, interim };
     Ok(Found::Asking(Box::new(Asking { entry, route, request, asked })))
 }
 
 impl Asking {
+    /// Asks those before the route's target, and if they pass the request on, the target.
+    async fn answer(mut self, node: &Node, record: &mut Record) -> Result<Response<Body>, Fault> {
+        let mut all = Vec::new();
+        for before in &self.route.before {
+            // What fails here ends the request: it was not let through.
+            match before::ask(node, &self.entry, before, &mut self.request, &self.asked, record).await {
+                Ok(Said::Next(changes)) => all.push(changes),
+                Ok(Said::Answer(response)) => return Ok(fit(response)),
+                Err(fault) => return Err(fault),
+            }
+        }
+        if !self.route.before.is_empty() {
+            let most = self.route.target.kind.limits().1;
+            before::fits(&self.request, most)?;
+        }
+        let mut response = self.target(node, record).await?;
+        all.iter().for_each(|changes| changes.response(response.headers_mut()));
+        Ok(response)
+    }
+
     /// Asks the route's target, and its fallback if that fails without having touched the request.
-    async fn answer(self, node: &Node, record: &mut Record) -> Result<Response<Body>, Fault> {
+    async fn target(self, node: &Node, record: &mut Record) -> Result<Response<Body>, Fault> {
         let Self { entry, route, request, asked } = self;
         let Some(fallback) = &route.fallback else {
             return ask(node, &entry, &route.target, request, &asked, record).await;
@@ -142,7 +174,7 @@ impl Asking {
         };
         let Some(request) = loan.back() else { return Err(fault) };
         record.fault(&fault);
-        record.target(fallback);
+        record.target(&fallback.label, &fallback.place);
         ask(node, &entry, fallback, request, &asked, record).await
     }
 }
@@ -164,6 +196,10 @@ async fn ask(
 ) -> Result<Response<Body>, Fault> {
     if !opens(target, asked) {
         return Err(Fault::new(Code::BadRequest).because("a WebSocket is opened at upstreams only"));
+    }
+    if matches!(target.kind, Kind::Upstream(_)) {
+        // Who is asked now may spend of what was lent, and does not tell.
+        record.lent = None;
     }
     // Each has its own place: one of them is large, and only one is asked.
     let response = match &target.kind {
@@ -204,6 +240,9 @@ fn respond(node: &Node, result: Result<Response<Body>, Fault>, mut record: Recor
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&record.id) {
         headers.insert(REQUEST_ID, id);
+    }
+    if let Some(made) = record.lent_made() {
+        headers.insert(forward::EYOT_CALLS, made.into());
     }
     if node.config.debug.headers {
         let release = record.release().and_then(|release| HeaderValue::from_str(&release).ok());

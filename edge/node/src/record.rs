@@ -3,6 +3,7 @@
 //! It is written when the response's body has ended or the client has left, and every function that was called has ended:
 //! what one spends after its answer is in it, and no client waits for that.
 
+mod calls;
 mod id;
 mod story;
 
@@ -12,15 +13,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use eyot_guest::Meter;
 use eyot_plan::arrival::Arrival;
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
 use http_body::{Frame, SizeHint};
 
 use crate::access::Log;
-use crate::entry::Function;
 use crate::telemetry::Telemetry;
+pub(crate) use calls::Bill;
 use story::{Last, Story};
 
 /// The record of one request. Dropped, it is complete but for what functions still do.
@@ -36,9 +36,16 @@ impl Record {
         Self { story: Some(Story::begin(telemetry, access, arrival)), last: Arc::default() }
     }
 
-    /// A function is called, which says in the meter what it spends; the witness is dropped when it has ended.
-    pub(crate) fn call(&mut self, function: &Arc<Function>) -> (Arc<Meter>, impl Send + use<>) {
-        (self.called(function), Arc::clone(&self.last))
+    /// Where the calls of functions go on record that this request leads to.
+    pub(crate) fn bill(&self) -> Bill {
+        Bill { calls: Arc::clone(self.calls()), last: Arc::clone(&self.last) }
+    }
+
+    /// The outbound requests that were made or lent onward of what was lent to this request; none if nothing was, if a
+    /// function still runs, or if it was passed on to who may have spent some.
+    pub(crate) fn lent_made(&self) -> Option<u64> {
+        let lent = self.lent.as_ref().filter(|_| Arc::strong_count(&self.last) == 1)?;
+        Some(lent.subrequests())
     }
 }
 

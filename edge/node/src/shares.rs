@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use eyot_bundle::grant;
 use eyot_bundle::name::Name;
-use eyot_guest::{Entering, Limit};
+use eyot_guest::{Entering, Limit, slots_below};
 use eyot_plan::allowance::Allowance;
 use eyot_plan::fault::{Code, Fault};
+use eyot_plan::forward::DEPTH_MAX;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -79,6 +80,9 @@ struct Inner {
     memory_bytes_max: AtomicU64,
     /// Calls at once: how many, and their permits.
     calls: Mutex<(usize, Arc<Semaphore>)>,
+    /// The same of those that are called by name, by depth from 1 on. Each depth has its own: who is called never waits for
+    /// a permit that one who waits for it holds.
+    below: Mutex<Vec<(usize, Arc<Semaphore>)>>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -104,6 +108,7 @@ impl Inner {
             memory_bytes: AtomicU64::new(0),
             memory_bytes_max: AtomicU64::new(0),
             calls: Mutex::new((0, Arc::new(Semaphore::new(0)))),
+            below: Mutex::default(),
             telemetry: Arc::clone(&shares.telemetry),
         }
     }
@@ -119,13 +124,30 @@ impl Inner {
         }
         self.memory_bytes_max.store(part_of(capacity.memory_bytes, granted.memory), Ordering::Relaxed);
         // Zero would be a share that lets nothing in; an app that may not run is suspended instead.
-        let slots = part_of(capacity.slots.into(), granted.memory);
-        let concurrency = usize::try_from(slots.min(granted.concurrency.into())).unwrap_or(usize::MAX);
-        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        let mut calls = lock(&self.calls);
-        if calls.0 != concurrency {
-            *calls = (concurrency, Arc::new(Semaphore::new(concurrency)));
+        let at_once = |slots: u32| {
+            let slots = part_of(slots.into(), granted.memory);
+            let calls = usize::try_from(slots.min(granted.concurrency.into())).unwrap_or(usize::MAX);
+            calls.clamp(1, Semaphore::MAX_PERMITS)
+        };
+        allow(&mut lock(&self.calls), at_once(capacity.slots));
+        let mut below = lock(&self.below);
+        below.resize_with(usize::from(DEPTH_MAX - 1), || (0, Arc::new(Semaphore::new(0))));
+        for (depth, calls) in (1..DEPTH_MAX).zip(below.iter_mut()) {
+            allow(calls, at_once(slots_below(capacity.slots, depth)));
         }
+    }
+
+    /// Lets a call in that is called by name. Its tree was let in, so it pays no debt: what runs goes on.
+    async fn enter_below(self: Arc<Self>, depth: u8) -> Result<Box<dyn Send>, Fault> {
+        let level = usize::from(depth).checked_sub(1).and_then(|level| lock(&self.below).get(level).cloned());
+        let (_, permits) = level.ok_or_else(|| Fault::new(Code::LoopDetected).because("called too deep"))?;
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            return Ok(Box::new(permit));
+        }
+        let _place = Place::take(&self)?;
+        let permit = tokio::time::timeout(self.wait, permits.acquire_owned()).await;
+        let permit = permit.ok().and_then(Result::ok).ok_or_else(|| spent("its calls of each other at once"))?;
+        Ok(Box::new(permit))
     }
 
     fn now_us(&self) -> u64 {
@@ -171,6 +193,13 @@ impl Inner {
             owed_us = lock(&self.cpu).wait_us(self.now_us());
         }
         Ok(())
+    }
+}
+
+/// So many calls at once from now on.
+fn allow(calls: &mut (usize, Arc<Semaphore>), concurrency: usize) {
+    if calls.0 != concurrency {
+        *calls = (concurrency, Arc::new(Semaphore::new(concurrency)));
     }
 }
 
@@ -226,6 +255,10 @@ impl Limit for Share {
 
     fn enter(&self) -> Entering {
         Box::pin(Arc::clone(&self.0).enter())
+    }
+
+    fn enter_below(&self, depth: u8) -> Entering {
+        Box::pin(Arc::clone(&self.0).enter_below(depth))
     }
 }
 
@@ -304,5 +337,24 @@ mod tests {
         let taken = (0..1000).filter(|_| share.log(4096)).count();
         assert!((256..300).contains(&taken), "{taken}");
         assert!(share.0.telemetry.render().contains(r#"eyot_log_dropped_total{log="function"}"#));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_called_by_name_never_waits_for_what_its_callers_hold_and_an_app_has_its_part_at_each_depth() {
+        let share = shares(1000).of(&app("a"), &granted(1.0, 0.02, 1));
+        let mut held = vec![share.enter().await.expect("free")];
+        for depth in 1..DEPTH_MAX {
+            held.push(share.enter_below(depth).await.expect("free, though all above it are taken"));
+        }
+        assert!(!share.cpu(5_000_000), "in debt");
+        let fault = share.enter_below(1).await.map(drop).expect_err("it has one at each depth");
+        assert_eq!(
+            (fault.code, fault.cause.as_deref()),
+            (Code::AllowanceSpent, Some("its calls of each other at once"))
+        );
+        drop(held);
+        assert!(share.enter_below(1).await.is_ok(), "a tree that was let in pays no debt");
+        let deep = share.enter_below(DEPTH_MAX).await.map(drop).expect_err("too deep");
+        assert_eq!(deep.code, Code::LoopDetected);
     }
 }

@@ -80,6 +80,13 @@ impl Snapshot {
         Err(Stray { app: name.as_str().to_owned().into(), fault: code.into() })
     }
 
+    /// Whether an app of this fleet was granted `host` by its name, and not only by being granted every host.
+    pub fn names(&self, host: &str) -> bool {
+        let app = self.hosts.find(host, "/", &Method::GET).ok().and_then(|name| self.apps.get(name));
+        // The app that was found is the one with the nearest name.
+        app.is_some_and(|app| app.hosts.iter().any(|it| *it != HostPattern::Any && it.matches(host)))
+    }
+
     /// All apps by name.
     pub fn apps(&self) -> &BTreeMap<Name, App> {
         &self.apps
@@ -106,6 +113,11 @@ impl Snapshots {
     /// As [`Snapshot::find`].
     pub fn find(&self, host: &str) -> Result<Arc<Entry>, Stray> {
         self.current.load().find(host).cloned()
+    }
+
+    /// As [`Snapshot::names`].
+    pub fn names(&self, host: &str) -> bool {
+        self.current.load().names(host)
     }
 
     /// Puts `app` in the place of what had its name.

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod allowance;
 pub mod arrival;
+pub mod before;
 pub mod body;
 pub mod cohort;
 pub mod fault;

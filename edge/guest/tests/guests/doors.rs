@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eyot_guest::{LogStream, Remaining};
+use eyot_guest::{LogStream, Remaining, Sender};
 use eyot_plan::body;
 use eyot_plan::fault::{Code, Fault};
 use http::Response;
@@ -93,9 +93,9 @@ fn back_in(depth: u32) -> Arc<Out> {
             if depth == 8 {
                 return Err(Code::LoopDetected.into());
             }
-            let remaining = request.extensions().get::<Remaining>().copied();
-            assert!(remaining.is_some_and(|remaining| remaining.subrequests < 32));
-            let again = Ask::new("fetch-itself").remaining(remaining).fetch(back_in(depth + 1));
+            let remaining = request.extensions().get::<Sender>().expect("every request has it").remaining;
+            assert_eq!(remaining.subrequests, 32 - depth);
+            let again = Ask::new("fetch-itself").lent(remaining).fetch(back_in(depth + 1));
             again.begin().await
         })
     })
@@ -110,12 +110,12 @@ async fn a_guest_that_asks_itself_ends_at_the_depth_its_door_allows_with_what_it
 
 #[tokio::test]
 async fn a_call_for_another_gets_no_more_than_that_has_left() {
-    let remaining = Some(Remaining { cpu_us: 5_000, subrequests: 3 });
-    let fault = Ask::new("spin").remaining(remaining).send().await.expect_err("a fault");
+    let lent = Remaining { cpu_us: 5_000, subrequests: 3 };
+    let fault = Ask::new("spin").lent(lent).send().await.expect_err("a fault");
     assert_eq!(fault.limit.map(|limit| limit.allowed), Some(5_000));
     let ask = Ask::new("many-fetches").path("/kind").env("TARGET", "a.example");
-    let remaining = Some(Remaining { cpu_us: 2_000_000, subrequests: 3 });
-    assert_eq!(ask.remaining(remaining).send().await.expect("an answer").text(), "3");
+    let lent = Remaining { cpu_us: 2_000_000, subrequests: 3 };
+    assert_eq!(ask.lent(lent).send().await.expect("an answer").text(), "3");
 }
 
 #[tokio::test]
@@ -133,4 +133,19 @@ async fn a_fetch_that_the_guest_drops_is_cancelled() {
     let left = tokio::time::timeout(std::time::Duration::from_millis(50), call).await;
     assert!(left.is_err(), "it still waited");
     assert!(under_way.recv().await.is_none(), "both ends are gone");
+}
+
+#[tokio::test]
+async fn what_those_it_calls_spend_ends_the_one_that_was_asked_and_all_of_them() {
+    let out = Out::new(|request| {
+        Box::pin(async move {
+            let sender = request.extensions().get::<Sender>().expect("every request has it").clone();
+            assert_eq!((sender.depth, sender.remaining.subrequests), (0, 31));
+            Ask::new("spin").called_by(&sender).begin().await
+        })
+    });
+    let ask = Ask::new("fetch-itself").limits(|limits| limits.cpu_us = 50_000).fetch(out);
+    let fault = ask.begin().await.map(drop).expect_err("its budget is spent, though not by itself");
+    let limit = fault.limit.expect("a limit");
+    assert_eq!((fault.code, limit.name, limit.allowed), (Code::CpuBudgetExceeded, "cpu_us", 50_000));
 }

@@ -9,8 +9,8 @@ use eyot_bundle::digest::Digest;
 use eyot_bundle::release::Limits;
 use eyot_guest::artefacts::Artefacts;
 use eyot_guest::{
-    Call, Doors, Entering, Fetch, FetchTimeouts, Fetching, Function, Limit, Log, LogLevel, LogStream, Meter, Remaining,
-    Runtime, Settings, compile,
+    Call, Closed, Doors, Edge, Entering, Fetch, FetchTimeouts, Fetching, Function, Limit, Log, LogLevel, LogStream,
+    Meter, Remaining, Runtime, Sender, Settings, Tree, compile,
 };
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
@@ -167,11 +167,15 @@ pub(crate) struct Ask {
     request: Request<Body>,
     limits: Limits,
     env: Vec<(String, String)>,
-    remaining: Option<Remaining>,
+    tree: Option<Arc<Tree>>,
+    depth: u8,
     pub(crate) meter: Arc<Meter>,
     pub(crate) share: Arc<Share>,
     pub(crate) log: Arc<Lines>,
+    config: Vec<(String, String)>,
     fetch: Arc<dyn Fetch>,
+    stores: Arc<dyn Stores>,
+    edge: Arc<dyn Edge>,
     witness: Box<dyn Send>,
 }
 
@@ -196,11 +200,15 @@ impl Ask {
             request,
             limits,
             env: Vec::new(),
-            remaining: None,
+            tree: None,
+            depth: 0,
             meter: Arc::default(),
             share: Arc::default(),
             log: Arc::default(),
+            config: Vec::new(),
             fetch: Out::text("fetched"),
+            stores: Arc::new(Closed),
+            edge: Arc::new(Closed),
             witness: Box::new(()),
         }
     }
@@ -236,8 +244,15 @@ impl Ask {
         self
     }
 
-    pub(crate) fn remaining(mut self, remaining: Option<Remaining>) -> Self {
-        self.remaining = remaining;
+    /// Lent by a caller who has so much left.
+    pub(crate) fn lent(mut self, most: Remaining) -> Self {
+        self.tree = Some(Tree::new(most, None));
+        self
+    }
+
+    /// Called by name by this one.
+    pub(crate) fn called_by(mut self, sender: &Sender) -> Self {
+        (self.tree, self.depth) = (Some(Arc::clone(&sender.tree)), sender.depth + 1);
         self
     }
 
@@ -248,6 +263,21 @@ impl Ask {
 
     pub(crate) fn fetch(mut self, fetch: Arc<dyn Fetch>) -> Self {
         self.fetch = fetch;
+        self
+    }
+
+    pub(crate) fn config(mut self, name: &str, value: &str) -> Self {
+        self.config.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn stores(mut self, stores: &Arc<impl Stores + 'static>) -> Self {
+        self.stores = stores.clone();
+        self
+    }
+
+    pub(crate) fn edge(mut self, edge: &Arc<impl Edge + 'static>) -> Self {
+        self.edge = edge.clone();
         self
     }
 
@@ -265,9 +295,10 @@ impl Ask {
             code: self.code,
             limits: self.limits,
             env: self.env,
-            config: Vec::new(),
+            config: self.config,
         };
-        let doors = Doors { fetch: self.fetch, log: self.log, share: self.share, ..Doors::closed() };
+        let Self { fetch, log, share, stores, edge, .. } = self;
+        let doors = Doors { fetch, log, share, stores, edge };
         let call = Call {
             function: Arc::new(function),
             request: self.request,
@@ -275,7 +306,8 @@ impl Ask {
             meter: self.meter,
             request_id: "id".to_owned(),
             witness: self.witness,
-            remaining: self.remaining,
+            tree: self.tree,
+            depth: self.depth,
         };
         (self.runtime, call)
     }

@@ -157,6 +157,10 @@ impl<L: Limit> Limit for Marked<L> {
         self.share.enter()
     }
 
+    fn enter_below(&self, depth: u8) -> Entering {
+        self.share.enter_below(depth)
+    }
+
     fn on_thread(&self, runs: bool) {
         let mark = if runs { (self.text.as_ptr(), self.text.len()) } else { (ptr::null(), 0) };
         RUNNING.with(|running| running.set(mark));

@@ -4,15 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use eyot_guest::Meter;
+use eyot_guest::Tree;
 use eyot_link::tail;
 use eyot_plan::arrival::{Arrival, Protocol};
 use eyot_plan::fault::{Code, Fault, Side};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
+use super::calls::{Called, Calls};
 use super::id;
 use crate::access::{Line, Log, TEXT_CHARS_MAX};
-use crate::entry::{Entry, Function, Route, Target};
+use crate::entry::{Entry, Route};
 use crate::telemetry::{CallEnd, Place, RequestEnd, Telemetry, Text};
 
 /// The status of a request whose client left before there was one.
@@ -43,10 +44,12 @@ pub(crate) struct Story {
     place: Option<Arc<Place>>,
     status: u16,
     fault: Option<Code>,
-    /// The functions that were called, with what they spent: the target, and the fallback when it was one too.
-    calls: Vec<(Arc<Function>, Arc<Meter>)>,
+    /// The functions that were called, with what they spent.
+    calls: Arc<Calls>,
     /// How many of them had been called when a fault was last met: how those ended is known.
     calls_told: usize,
+    /// What a function elsewhere in the fleet has lent to this request.
+    pub(crate) lent: Option<Arc<Tree>>,
     /// From the head's arrival to the last byte; known when the client has that.
     wall: Duration,
     /// Bytes of the request's body so far.
@@ -76,8 +79,9 @@ impl Story {
             place: None,
             status: CLIENT_LEFT,
             fault: None,
-            calls: Vec::new(),
+            calls: Arc::default(),
             calls_told: 0,
+            lent: None,
             wall: Duration::ZERO,
             in_bytes: Arc::default(),
             out_bytes: 0,
@@ -101,23 +105,20 @@ impl Story {
         self.route = route.id.clone();
     }
 
-    /// By this target; called again for a fallback.
-    pub(crate) fn target(&mut self, target: &Target) {
-        self.target = target.label.clone();
-        self.place = Some(Arc::clone(&target.place));
+    /// By what has this label and these metrics; called again for who answers instead.
+    pub(crate) fn target(&mut self, label: &Text, place: &Arc<Place>) {
+        self.target = label.clone();
+        self.place = Some(Arc::clone(place));
     }
 
-    /// A function is called, which says in what is given back what it spends.
-    pub(super) fn called(&mut self, function: &Arc<Function>) -> Arc<Meter> {
-        let meter = Arc::<Meter>::default();
-        self.calls.push((Arc::clone(function), Arc::clone(&meter)));
-        meter
+    pub(super) fn calls(&self) -> &Arc<Calls> {
+        &self.calls
     }
 
     /// The request met a fault.
     pub(crate) fn fault(&mut self, fault: &Fault) {
         self.fault = Some(fault.code);
-        self.calls_told = self.calls.len();
+        self.calls_told = self.calls.count();
         self.telemetry.fault(&self.app, &self.route, fault.code);
         let release = self.entry.as_ref().map(|entry| entry.release);
         self.access.tap().tell(&self.app, || {
@@ -157,7 +158,7 @@ impl Story {
 
     /// What all functions have spent so far, in microseconds of CPU; none if none was called.
     pub(crate) fn cpu_us(&self) -> Option<u64> {
-        (!self.calls.is_empty()).then(|| self.calls.iter().map(|(_, meter)| meter.cpu_us()).sum())
+        self.calls.cpu_us()
     }
 
     /// The response has ended, or the client has left.
@@ -168,16 +169,18 @@ impl Story {
 
     /// A function that failed after its answer, or when its client had left, has told nobody yet.
     fn late_fault(&mut self) {
-        let untold = self.calls[self.calls_told..].last().and_then(|(_, meter)| meter.fault().cloned());
-        if let Some(fault) = untold {
+        if let Some(fault) = self.calls.fault_since(self.calls_told) {
             self.fault(&fault);
         }
     }
 
     /// The request, for those who follow the app.
     fn ended(&self, in_bytes: u64) -> tail::Request {
-        let meters = || self.calls.iter().map(|(_, meter)| meter);
-        let cpu_us_max = self.calls.iter().map(|(function, _)| function.guest.limits.cpu_us).sum();
+        let calls = self.calls.all();
+        let meters = || calls.iter().map(|call| &call.meter);
+        // What is called spends of its caller's.
+        let roots = calls.iter().filter(|call| call.depth == 0);
+        let cpu_us_max = roots.map(|call| call.function.guest.limits.cpu_us).sum();
         tail::Request {
             time: jiff::Timestamp::try_from(self.at).unwrap_or_default(),
             id: self.id.clone(),
@@ -193,7 +196,7 @@ impl Story {
             fault: self.fault.map(|code| code.name().to_owned()),
             wall_us: u64::try_from(self.wall.as_micros()).unwrap_or(u64::MAX),
             cpu_us: self.cpu_us().unwrap_or(0),
-            cpu_us_max: (!self.calls.is_empty()).then_some(cpu_us_max),
+            cpu_us_max: (!calls.is_empty()).then_some(cpu_us_max),
             memory_bytes: meters().map(|meter| meter.memory_bytes()).max().unwrap_or(0),
             subrequests: meters().map(|meter| meter.subrequests()).sum(),
             in_bytes,
@@ -204,7 +207,8 @@ impl Story {
     fn write(mut self) {
         self.late_fault();
         let in_bytes = self.in_bytes.load(Ordering::Relaxed);
-        for (function, meter) in &self.calls {
+        let calls = self.calls.all();
+        for Called { function, meter, .. } in &calls {
             self.telemetry.call(CallEnd {
                 app: self.app.clone(),
                 function: function.label.clone(),
@@ -215,7 +219,7 @@ impl Story {
             });
         }
         if self.access.is_on() {
-            let meters = || self.calls.iter().map(|(_, meter)| meter);
+            let meters = || calls.iter().map(|call| &call.meter);
             self.access.line(&Line {
                 at: jiff::Timestamp::try_from(self.at).unwrap_or_default(),
                 id: &self.id,
