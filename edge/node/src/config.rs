@@ -59,6 +59,8 @@ pub struct Identity {
     pub state: PathBuf,
     /// The folder of its sockets.
     pub run: PathBuf,
+    /// Its age identity, which secrets are sealed to; absent: one that it makes in its state.
+    pub identity: Option<Secret>,
 }
 
 /// Where the node listens. An inherited socket of the same kind and port wins over binding.

@@ -16,6 +16,7 @@ use http::{HeaderMap, Request, Response, Uri};
 
 use crate::call::{Kin, Place};
 use crate::entry::Function;
+use crate::secrets;
 
 /// What comes before this is the name of the function that is called.
 const FUNCTION: &str = ".function.eyot.internal";
@@ -220,6 +221,8 @@ impl eyot_guest::Fetch for Door {
 
 impl Log for Door {
     fn line(&self, stream: LogStream, text: &str) {
+        let clean = secrets::without(&self.function.secrets, text);
+        let text = clean.as_deref().unwrap_or(text);
         if self.kin.entry.share.log(text.len()) {
             tracing::info!(
                 target: "function", app = &*self.kin.entry.label, function = &*self.function.label,
@@ -230,6 +233,8 @@ impl Log for Door {
     }
 
     fn logged(&self, level: LogLevel, context: &str, text: &str) {
+        let clean = [context, text].map(|said| secrets::without(&self.function.secrets, said));
+        let [context, text] = [clean[0].as_deref().unwrap_or(context), clean[1].as_deref().unwrap_or(text)];
         if self.kin.entry.share.log(context.len() + text.len()) {
             tracing::info!(
                 target: "function", app = &*self.kin.entry.label, function = &*self.function.label,

@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::watch;
 
 use crate::activate::aborts::Marked;
+use crate::secrets::{Secrets, Vault};
 use crate::shares::Share;
 use crate::telemetry::{Place, Text};
 
@@ -106,6 +107,8 @@ pub struct Function {
     pub egress: Vec<Egress>,
     /// The functions of its release that it may call.
     pub calls: Vec<Name>,
+    /// Its secrets by the name it asks for.
+    pub secrets: Secrets,
     /// How its fetches leave.
     pub way: Way,
 }
@@ -144,6 +147,8 @@ pub struct Redirect {
 pub struct Ground<'a> {
     /// The node's ceilings.
     pub ceilings: Limits,
+    /// What opens secrets.
+    pub vault: &'a Vault,
     /// Private networks the operator of this node opens.
     pub allow_private: &'a [(Name, PrivateNet)],
 }
@@ -152,9 +157,9 @@ impl Entry {
     /// The entry of `release`, which [`eyot_bundle::verify`] has found good, under `grant`.
     ///
     /// # Errors
-    /// A refusal, if it holds what the verification should not have let through.
+    /// A refusal, if it holds what the verification should not have let through, or a secret that does not open here.
     pub fn build(ground: &Ground<'_>, release: &Release, grant: &Grant, share: Arc<Share>) -> Result<Self, Refusal> {
-        let builder = Builder { ground, release, grant };
+        let builder = Builder { ground, release, grant, secrets: ground.vault.open(release)? };
         let functions = release.functions.iter().map(|(name, it)| Ok((name, Arc::new(builder.function(name, it)?))));
         let upstreams = release.upstreams.iter().map(|(name, it)| Ok((name, Arc::new(builder.upstream(name, it)?))));
         let targets = Targets {
@@ -234,6 +239,7 @@ fn pairs(table: &BTreeMap<String, String>) -> Vec<(String, String)> {
 }
 
 struct Builder<'a> {
+    secrets: BTreeMap<Name, Secrets>,
     ground: &'a Ground<'a>,
     release: &'a Release,
     grant: &'a Grant,
@@ -276,6 +282,7 @@ impl Builder<'_> {
             guest: Arc::new(guest),
             egress: egress.collect::<Result<_, _>>()?,
             calls: function.calls.clone(),
+            secrets: self.secrets.get(name).cloned().unwrap_or_default(),
             way: self.way(None, release::Timeouts::default()),
         })
     }

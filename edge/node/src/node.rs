@@ -13,6 +13,7 @@ use eyot_guest::Runtime;
 use crate::access;
 use crate::config::Config;
 use crate::entry::{Entry, Ground};
+use crate::secrets::Vault;
 use crate::shares::Shares;
 use crate::snapshot::Snapshots;
 use crate::telemetry::Telemetry;
@@ -26,13 +27,15 @@ pub struct Node {
     /// Its access log.
     pub access: Arc<access::Log>,
     /// What answers.
-    pub snapshots: Snapshots,
+    pub snapshots: Arc<Snapshots>,
     /// What each app may use.
     pub shares: Shares,
     /// What runs functions.
     pub runtime: Runtime,
     /// The way out.
     pub fetch: Fetch,
+    /// What opens secrets.
+    pub vault: Vault,
     /// Whether it takes requests.
     pub ready: Ready,
 }
@@ -55,7 +58,7 @@ impl Node {
             header_bytes: u64::MAX,
         };
         let share = self.shares.of(&release.app, &grant.share);
-        let ground = Ground { ceilings, allow_private: &self.config.egress.allow_private };
+        let ground = Ground { ceilings, vault: &self.vault, allow_private: &self.config.egress.allow_private };
         Entry::build(&ground, release, grant, share).map(Arc::new)
     }
 }

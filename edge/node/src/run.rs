@@ -17,14 +17,15 @@ use crate::access;
 use crate::acme;
 use crate::activate::aborts;
 use crate::admin::{Admin, AdminError, Shown};
+use crate::blobs::Blobs;
 use crate::config::secret::{self, SecretError};
 use crate::config::{self, Certificate, Config, Plain};
 use crate::node::{Node, Ready};
 use crate::own::{self, Own};
 use crate::pull::Handle;
 use crate::pull::service::{self, Service, ServiceError};
+use crate::secrets::{self, Vault};
 use crate::shares::{Capacity, Shares};
-use crate::snapshot::Snapshots;
 use crate::sockets::{Sockets, SocketsError};
 use crate::telemetry::{self, Telemetry};
 use crate::upgrade::Upgrades;
@@ -329,14 +330,21 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
     let access = access::Log::start(config.log.access, Arc::clone(&telemetry)).map_err(Error::io("the access log"))?;
     Ok(Node {
         access: Arc::new(access),
-        snapshots: Snapshots::default(),
+        snapshots: Arc::default(),
         shares: Shares::new(capacity(&config), Arc::clone(&telemetry)),
         runtime: runtime(&config)?,
         fetch: fetch(&config, sockets)?,
+        vault: vault(&config)?,
         ready: Ready::default(),
         telemetry,
         config,
     })
+}
+
+fn vault(config: &Config) -> Result<Vault, Error> {
+    let state = &config.node.state;
+    let blobs = Blobs::open(state).map_err(Error::io(format!("the blobs in {}", state.display())))?;
+    Ok(Vault::new(secrets::identity(config)?, blobs))
 }
 
 fn threads(config: &Config) -> usize {

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Config;
 use crate::log::{self, LogError};
 use crate::run::{Error, Running, run};
+use crate::secrets;
 use crate::sockets::{Sockets, SocketsError};
 use crate::upgrade::{Upgrades, take};
 
@@ -33,6 +34,9 @@ pub enum ServiceError {
 /// What keeps it from starting.
 pub fn serve(config: Config) -> Result<(), ServiceError> {
     let _log = log::start(config.log.level)?;
+    if let Err(error) = secrets::no_core() {
+        tracing::warn!(%error, "a core of this process would hold its memory, and so secrets; switch cores off (LimitCORE=0)");
+    }
     let sockets = match take::heir().map_err(|error| Error::from(SocketsError::Inherited(error)))? {
         Some((heir, handed)) => Sockets::handed(&config.listen, heir, handed),
         None => Sockets::inherit(&config.listen),

@@ -17,6 +17,7 @@ use eyot_link::error::Error;
 use crate::blobs::Blobs;
 use crate::compile::Compilers;
 use crate::pull::parent::Parent;
+use crate::secrets::Vault;
 use crate::telemetry::Telemetry;
 
 /// What makes releases ready.
@@ -29,6 +30,8 @@ pub struct Stage<P> {
     pub compilers: Compilers,
     /// What starts them.
     pub runtime: Runtime,
+    /// What opens secrets.
+    pub vault: Vault,
     /// What counts.
     pub telemetry: Arc<Telemetry>,
     /// One at a time works on a digest; the others find its work done.
@@ -49,8 +52,15 @@ impl Flights {
 
 impl<P: Parent> Stage<P> {
     /// What makes releases ready with blobs of `parent`.
-    pub fn new(parent: P, blobs: Blobs, compilers: Compilers, runtime: Runtime, telemetry: Arc<Telemetry>) -> Self {
-        Self { parent, blobs, compilers, runtime, telemetry, flights: Flights::default() }
+    pub fn new(
+        parent: P,
+        blobs: Blobs,
+        compilers: Compilers,
+        runtime: Runtime,
+        vault: Vault,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        Self { parent, blobs, compilers, runtime, vault, telemetry, flights: Flights::default() }
     }
 
     /// Makes every blob of `release` ready. What is ready already costs nothing.
@@ -65,7 +75,8 @@ impl<P: Parent> Stage<P> {
             };
             ready.map_err(|refusal| Refusal::new(refusal.reason, format!("{what}: {}", refusal.detail)))?;
         }
-        Ok(())
+        // A release whose secrets do not open here is found before it is asked to answer.
+        self.vault.open(release).map(drop)
     }
 
     /// Sees to it that a blob is here that is not code.

@@ -80,6 +80,7 @@ impl Place<'_> {
             labels: table.string_map("labels").optional().unwrap_or_default(),
             state: self.path(table, "state").or(folder(&self.environment.state, "/var/lib/eyot")),
             run: self.path(table, "run").or(folder(&self.environment.run, "/run/eyot")),
+            identity: self.secret(table, "identity").optional(),
         }
     }
 

@@ -51,6 +51,11 @@ impl Secret {
         credentials.map(|folder| Self(folder.join(text))).ok_or_else(|| NoCredentials(text.to_owned()))
     }
 
+    /// The secret in `file`.
+    pub fn at(file: PathBuf) -> Self {
+        Self(file)
+    }
+
     /// Its file.
     pub fn path(&self) -> &Path {
         &self.0
@@ -99,7 +104,7 @@ impl Secret {
             .ok_or_else(|| self.malformed("no key: 32 bytes, or 64 hexadecimal digits"))
     }
 
-    fn malformed(&self, wrong: &'static str) -> SecretError {
+    pub(crate) fn malformed(&self, wrong: &'static str) -> SecretError {
         SecretError::Malformed { path: self.0.clone(), wrong }
     }
 }
@@ -125,21 +130,41 @@ pub fn own_key(file: &Path) -> Result<[u8; 32], SecretError> {
     }
 }
 
-/// Makes it beside its place and puts it there whole, never over another: a crash must not leave a torn one.
+/// The text in `file`, which is made when it is not there, for its owner only to read.
+///
+/// # Errors
+/// When it can neither be read nor made.
+pub fn own_text(file: &Path, make: impl FnOnce() -> String) -> Result<String, SecretError> {
+    if !file.exists() {
+        match make_file(file, make().as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(SecretError::File { path: file.to_owned(), source: error });
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Secret(file.to_owned()).text()
+}
+
 fn make_key(file: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no randomness"))?;
+    make_file(file, &key).map(|()| key)
+}
+
+/// Makes it beside its place and puts it there whole, never over another: a crash must not leave a torn one.
+fn make_file(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut aside = file.to_owned();
     aside.as_mut_os_string().push(format!(".{}.part", uuid::Uuid::now_v7()));
     let write = || {
         let mut open = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-        open.write_all(&key)?;
+        open.write_all(bytes)?;
         open.sync_all()?;
         fs::hard_link(&aside, file)
     };
     let made = write();
     let _ = fs::remove_file(&aside);
-    made.map(|()| key)
+    made
 }
 
 #[cfg(test)]

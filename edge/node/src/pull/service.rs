@@ -106,7 +106,7 @@ impl Service {
         let blobs = Blobs::open(state).map_err(|source| file(state.join("blobs"), source))?;
         let (runtime, telemetry) = (node.runtime.clone(), Arc::clone(&node.telemetry));
         let compilers = Compilers::new(options);
-        let stage = Stage::new(client(config)?, blobs, compilers, runtime, Arc::clone(&telemetry));
+        let stage = Stage::new(client(config)?, blobs, compilers, runtime, node.vault.clone(), Arc::clone(&telemetry));
         let setup = Setup {
             stage: Arc::new(stage),
             apps: Arc::clone(node),

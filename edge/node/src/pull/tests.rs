@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use eyot_bundle::control::State;
 use eyot_bundle::grant::GrantState;
 use eyot_bundle::release::Step;
+use eyot_bundle::secret::Identity;
 use eyot_bundle::sign::Key;
 
 use super::*;
 use crate::blobs::Blobs;
 use crate::compile::{Compilers, Options};
+use crate::secrets::Vault;
 use world::{Memory, Seen, World, grant, name, release, with_function};
 
 /// A component that no compiler takes.
@@ -62,6 +64,7 @@ impl Node {
             Blobs::open(state).expect("blobs"),
             Compilers::new(options),
             eyot_guest::Runtime::new(settings).expect("a runtime"),
+            Vault::new(Identity::generate(), Blobs::open(state).expect("blobs")),
             Arc::clone(&self.telemetry),
         );
         let setup = Setup {

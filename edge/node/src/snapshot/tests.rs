@@ -1,11 +1,14 @@
 //! Tests of the snapshot: whose a host is, and how generations end.
 
+use eyot_bundle::secret::Identity;
 use std::time::Duration;
 
 use eyot_bundle::grant::Grant;
 use eyot_bundle::release::{Limits, Release};
 
 use super::*;
+use crate::blobs::Blobs;
+use crate::secrets::Vault;
 use crate::entry::Ground;
 use crate::shares::{Capacity, Shares};
 use crate::telemetry::Telemetry;
@@ -28,7 +31,9 @@ fn entry(app: &str, number: u64) -> Arc<Entry> {
         serde_json::from_value(serde_json::json!({"state": "active", "hosts": ["a.test"]})).expect("a grant");
     let capacity = Capacity { slots: 100, threads: 1, memory_bytes: 0, wait: Duration::ZERO, waiting_max: 0 };
     let share = Shares::new(capacity, Arc::new(Telemetry::new())).of(&release.app, &grant.share);
-    let ground = Ground { ceilings: Limits::default(), allow_private: &[] };
+    let folder = tempfile::tempdir().expect("a folder");
+    let vault = Vault::new(Identity::generate(), Blobs::open(folder.path()).expect("blobs"));
+    let ground = Ground { ceilings: Limits::default(), vault: &vault, allow_private: &[] };
     Arc::new(Entry::build(&ground, &release, &grant, share).expect("a good release"))
 }
 
