@@ -10,6 +10,7 @@ mod get;
 mod keyfile;
 mod keyring;
 mod keys;
+mod new;
 mod node;
 mod operator;
 mod origin;
@@ -51,6 +52,7 @@ enum Verb {
     Fleet(fleet::Args),
     Get(get::Args),
     Keys(keys::Args),
+    New(new::Args),
     Node(node::Args),
     Origin(origin::Args),
     Publish(publish::Args),
@@ -88,6 +90,7 @@ fn run(verb: Verb, out: &Out) -> anyhow::Result<ExitCode> {
             Verb::Fleet(args) => fleet::run(args, out).await.map(done),
             Verb::Get(args) => get::run(args, out).await,
             Verb::Keys(args) => keys::run(args, out).await.map(done),
+            Verb::New(args) => new::run(&args, *out).map(done),
             Verb::Origin(args) => origin::run(args, out).await.map(done),
             Verb::Publish(args) => publish::run(args, out).await.map(done),
             Verb::Releases(args) => releases::run(args, out).await.map(done),

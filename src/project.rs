@@ -1,5 +1,9 @@
 //! An app's folder: its manifest, and building its functions.
 
+mod encode;
+mod step;
+mod tools;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
@@ -11,17 +15,9 @@ use eyot_bundle::component::{self, COMPONENT_BYTES_MAX};
 use eyot_bundle::digest::Digest;
 use eyot_bundle::manifest::{Built, FunctionSource, Manifest};
 use eyot_bundle::name::Name;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
 
 use crate::out::{Out, Progress};
 use crate::reach::Reach;
-
-/// The last output of a build that failed, in bytes.
-const BUILD_LOG_BYTES_MAX: usize = 64 << 10;
-
-/// What Rust builds components for.
-const RUST_TARGET: &str = "wasm32-wasip2";
 
 /// An app's folder, with its manifest read.
 #[derive(Debug)]
@@ -88,12 +84,8 @@ impl Project {
         for (name, source) in &self.manifest.functions {
             let folder = self.folder.join(&source.path);
             if let Some(command) = source.build.as_deref().filter(|_| !skip_build) {
-                let progress = out.progress(format!("building {name}: {command}"));
-                if command.contains(RUST_TARGET) {
-                    ensure_target(&folder, &progress).await?;
-                    progress.now(format!("building {name}: {command}"));
-                }
-                run_build(name, command, &folder).await?;
+                let progress = out.progress(format!("building {name}"));
+                build(name, command, &folder, &progress).await?;
             }
             let component = component(name, source, &folder)?;
             components.insert(name.clone(), component);
@@ -102,65 +94,34 @@ impl Project {
     }
 }
 
+/// Runs the build step of a function, after a look at what it needs.
+async fn build(name: &Name, command: &str, folder: &Path, progress: &Progress) -> anyhow::Result<()> {
+    let tools = tools::ready(command, folder, progress).await.with_context(|| format!("function `{name}`"))?;
+    progress.now(format!("building {name}: {command}"));
+    let ended = step::run(command, folder, &tools).await.with_context(|| format!("function `{name}`"))?;
+    if !ended.status.success() {
+        let advice = tools::advice(ended.status.code(), &ended.log);
+        bail!("function `{name}`: `{command}` ended with {}:\n{}{advice}", ended.status, ended.log);
+    }
+    Ok(())
+}
+
+/// Reads what was built, and makes of it what is published.
 fn component(name: &Name, source: &FunctionSource, folder: &Path) -> anyhow::Result<Component> {
     let file = folder.join(&source.wasm);
     let mut bytes = Vec::new();
     let context = || format!("function `{name}`: {} (its `wasm`); does its `build` make it?", file.display());
     let opened = fs::File::open(&file).with_context(context)?;
     opened.take(COMPONENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).with_context(context)?;
-    let facts = component::inspect(&bytes).with_context(|| format!("function `{name}`: {}", file.display()))?;
+    let about = || format!("function `{name}`: {}", file.display());
+    // What came from elsewhere is published byte for byte.
+    if source.build.is_some() && bytes.len() <= COMPONENT_BYTES_MAX {
+        bytes = encode::component(bytes).with_context(about)?;
+        bytes = encode::stripped(bytes);
+    }
+    let facts = component::inspect(&bytes).with_context(about)?;
     let built = Built { sha256: Digest::of(&bytes), size: bytes.len() as u64, facts };
     Ok(Component { built, bytes: bytes.into() })
-}
-
-/// Runs a build step. What it says is shown only if it fails.
-async fn run_build(name: &Name, command: &str, folder: &Path) -> anyhow::Result<()> {
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", &format!("exec 2>&1; {command}")])
-        .current_dir(folder)
-        // `wasm` names its place below the function's folder, wherever cargo puts what else is built here.
-        .env_remove("CARGO_TARGET_DIR")
-        .env_remove("CARGO_BUILD_TARGET_DIR")
-        .env_remove("CARGO_BUILD_TARGET")
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("function `{name}`: its build in {}", folder.display()))?;
-    let mut log = Vec::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        let mut piece = vec![0; 8 << 10];
-        while let Ok(read @ 1..) = stdout.read(&mut piece).await {
-            log.extend_from_slice(piece.get(..read).unwrap_or_default());
-            let over = log.len().saturating_sub(BUILD_LOG_BYTES_MAX);
-            log.drain(..over);
-        }
-    }
-    let status = child.wait().await?;
-    if !status.success() {
-        bail!("function `{name}`: `{command}` ended with {status}:\n{}", String::from_utf8_lossy(&log).trim_end());
-    }
-    Ok(())
-}
-
-/// Sees to it that Rust can build components, where rustup governs it.
-async fn ensure_target(folder: &Path, progress: &Progress) -> anyhow::Result<()> {
-    let rustup = |args: &'static [&'static str]| Command::new("rustup").args(args).current_dir(folder).output();
-    // Without rustup the toolchain is the system's; whether it has the target, the build itself will say.
-    let Ok(installed) = rustup(&["target", "list", "--installed"]).await else { return Ok(()) };
-    if String::from_utf8_lossy(&installed.stdout).lines().any(|line| line.trim() == RUST_TARGET) {
-        return Ok(());
-    }
-    progress.now(format!("adding the Rust target {RUST_TARGET}"));
-    let added = rustup(&["target", "add", RUST_TARGET]).await?;
-    if !added.status.success() {
-        let said = String::from_utf8_lossy(&added.stderr);
-        bail!(
-            "the Rust target {RUST_TARGET} is missing, and `rustup target add {RUST_TARGET}` failed:\n{}",
-            said.trim_end()
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -168,17 +129,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn of_what_a_failed_build_says_the_last_64_kib_are_shown() {
+    async fn a_build_that_fails_says_how_and_one_that_does_not_may_say_anything() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = "cart".parse().expect("a name");
-        let command = "echo first; head -c 200000 /dev/zero | tr '\\0' x; echo; echo last >&2; exit 3";
-        let error = run_build(&name, command, folder.path()).await.expect_err("it fails").to_string();
+        let progress = Out::new(true).progress("");
+        let run = |command: &'static str| build(&name, command, folder.path(), &progress);
+        let error = run("echo why >&2; exit 3").await.expect_err("it fails").to_string();
         let (head, log) = error.split_once('\n').expect("a log");
-        assert!(head.ends_with("ended with exit status: 3:"), "{head}");
-        assert!(log.ends_with("x\nlast") && !log.contains("first"), "its end");
-        // Without the newline at its end.
-        assert_eq!(log.len(), BUILD_LOG_BYTES_MAX - 1);
-        assert_eq!(BUILD_LOG_BYTES_MAX, 64 << 10);
-        run_build(&name, "head -c 200000 /dev/zero", folder.path()).await.expect("a good build may say anything");
+        assert!(head.contains("`cart`") && head.ends_with("ended with exit status: 3:"), "{head}");
+        assert_eq!(log, "why");
+        let error = run("eyot-no-such-program").await.expect_err("there is none").to_string();
+        assert!(error.contains("not found") && error.contains("a program is missing"), "{error}");
+        run("head -c 200000 /dev/zero").await.expect("a good build may say anything");
     }
 }
