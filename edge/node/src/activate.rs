@@ -19,6 +19,7 @@ use eyot_link::wire::{Load, Window};
 use crate::ledger::{AppRecord, Files};
 use crate::stage::prepare::denied;
 use crate::status::Status;
+use crate::tap::Following;
 
 /// What the snapshot of a node offers to those who change it.
 pub trait Apps: Send + Sync + 'static {
@@ -37,6 +38,12 @@ pub trait Apps: Send + Sync + 'static {
     /// A release of the app was not taken.
     fn refused(&self, app: &Name, release: u64, refusal: &Refusal) {
         let _ = (app, release, refusal);
+    }
+
+    /// What is told of the app from now on; `None`: too many follow already.
+    fn follow(&self, app: &Name) -> Option<Following> {
+        let _ = app;
+        None
     }
 
     /// Makes the app's hosts nobody's.

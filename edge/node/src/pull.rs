@@ -11,6 +11,7 @@ mod pause;
 mod report;
 mod round;
 pub mod service;
+mod tails;
 #[cfg(test)]
 mod tests;
 
@@ -144,6 +145,8 @@ pub struct Pull<P, A> {
     /// Whether what is active has changed since the `serving` file was written.
     unwritten: bool,
     boot: String,
+    /// Those who follow apps through the origin.
+    tails: tails::Tails,
 }
 
 impl<P: Parent, A: Apps> Pull<P, A> {
@@ -167,6 +170,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             asked: false,
             unwritten: false,
             boot: uuid::Uuid::now_v7().to_string(),
+            tails: tails::Tails::default(),
             setup,
         };
         match pull.open() {
@@ -354,6 +358,10 @@ impl<P: Parent, A: Apps> Pull<P, A> {
                 }
             }
             listen::Heard::Challenge(Sealed { sealed: Base64(sealed) }) => self.setup.answers.hear(&sealed),
+            listen::Heard::Tail(tail) => {
+                let (apps, app) = (Arc::clone(&self.setup.apps), tail.app.clone());
+                self.tails.begin(tail, || apps.follow(&app), &self.setup.stage.parent);
+            }
             listen::Heard::Open(url) => self.setup.status.facts().parent = Some(url),
             listen::Heard::Lost(why) => {
                 let mut facts = self.setup.status.facts();

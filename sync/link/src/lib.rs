@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 pub mod get;
 pub mod line;
+mod ndjson;
 pub mod path;
 pub mod problem;
 pub mod publish;

@@ -68,6 +68,16 @@ pub fn lease(app: &str) -> String {
     format!("{APPS}/{app}/lease")
 }
 
+/// What is told of an app, as it happens.
+pub fn follow(app: &str) -> String {
+    format!("{APPS}/{app}/tail")
+}
+
+/// Where nodes bring what is told, for the follower of this id.
+pub fn tail(id: &str) -> String {
+    format!("{ROOT}/tail/{id}")
+}
+
 /// The rollout of an app.
 pub fn rollout(app: &str) -> String {
     format!("{APPS}/{app}/rollout")

@@ -2,8 +2,17 @@
 //! them, and the order by which an origin has them sent (`docs/formats.md`, section 5). Nothing is told when nobody
 //! follows.
 
+use bytes::Bytes;
 use eyot_bundle::name::Name;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
+
+use crate::client::{Ask, Client};
+use crate::error::Error;
+use crate::ndjson::Lines;
+use crate::path;
+use crate::watch::SILENT_S;
 
 /// Lines of one app that a node keeps for a follower who is slow; more are dropped and counted.
 pub const LINES_MAX: usize = 2048;
@@ -197,6 +206,48 @@ impl Line {
         let mut line = serde_json::to_vec(self).ok()?;
         line.push(b'\n');
         (line.len() <= LINE_BYTES_MAX).then_some(line)
+    }
+}
+
+/// What is told of an app, as it happens. Dropped, nobody follows any more.
+#[derive(Debug)]
+pub struct TailStream(Lines);
+
+impl TailStream {
+    /// The next line; `None`: its time is over. Safe to drop and call again.
+    pub async fn next(&mut self) -> Result<Option<Told>, Error> {
+        #[derive(Deserialize)]
+        struct Kind {
+            event: Option<String>,
+        }
+        while let Some(line) = self.0.next().await? {
+            let kind: Kind = serde_json::from_slice(&line).map_err(self.0.malformed("line of a tail"))?;
+            // A beat, or what a later version tells.
+            let Some(told) = kind.event.and_then(|_| serde_json::from_slice(&line).ok()) else { continue };
+            return Ok(Some(told));
+        }
+        Ok(None)
+    }
+}
+
+impl Client {
+    /// Follows `app` on all nodes.
+    pub async fn follow(&self, app: &Name) -> Result<TailStream, Error> {
+        let answer = self.ask(&Ask::get(path::follow(app.as_str()))).await?.good().await?;
+        // What the origin adds to a node's line, its name, is short.
+        Ok(TailStream(Lines::new(answer.response.into_body(), answer.url, 2 * LINE_BYTES_MAX, SILENT_S)))
+    }
+
+    /// Brings lines, each with its end, to the follower `id`. False: nobody follows any more.
+    pub async fn tail(&self, id: &str, lines: Bytes) -> Result<bool, Error> {
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
+        // A line that is told twice is worse than one that is not.
+        let ask = Ask { method: Method::POST, path: path::tail(id), headers, body: lines, once: true };
+        let answer = self.ask(&ask).await?;
+        if answer.response.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        answer.good().await.map(|_| true)
     }
 }
 

@@ -1,69 +1,38 @@
 //! The stream of changes: lines of JSON, each bounded, with a beat at least every 15 s.
 
-use bytes::{Buf as _, BytesMut};
-
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::error::Error;
+use crate::ndjson::Lines;
 use crate::wire::{BEAT_MS, WATCH_LINE_BYTES_MAX, WatchLine};
 
 /// A stream that is silent for this long is dead, in seconds: three beats.
-const SILENT_S: u64 = BEAT_MS * 3 / 1000;
+pub(crate) const SILENT_S: u64 = BEAT_MS * 3 / 1000;
 
 /// A stream of changes. Dropped, it tells the parent to stop.
 #[derive(Debug)]
-pub struct WatchStream {
-    body: Body,
-    url: String,
-    buffer: BytesMut,
-    /// How much of `buffer` is known to hold no end of a line.
-    looked: usize,
-}
+pub struct WatchStream(Lines);
 
 impl WatchStream {
     pub(crate) fn new(body: Body, url: String) -> Self {
-        Self { body, url, buffer: BytesMut::new(), looked: 0 }
+        Self(Lines::new(body, url, WATCH_LINE_BYTES_MAX, SILENT_S))
     }
 
     /// The parent that gives the stream.
     pub fn url(&self) -> &str {
-        &self.url
+        self.0.url()
     }
 
     /// The next line of a kind that this build knows. Safe to drop and call again. The stream never ends well: its
     /// end is an error too, for the caller to connect anew.
     pub async fn next(&mut self) -> Result<WatchLine, Error> {
+        let ended = || "the stream ended".to_owned();
         loop {
-            while let Some(end) = self.line_end() {
-                let line = self.buffer.split_to(end);
-                self.buffer.advance(1);
-                self.looked = 0;
-                if line.is_empty() {
-                    continue;
-                }
-                match WatchLine::decode(&line) {
-                    Ok(Some(line)) => return Ok(line),
-                    Ok(None) => {}
-                    Err(error) => return Err(self.malformed(error.to_string())),
-                }
-            }
-            if self.buffer.len() > WATCH_LINE_BYTES_MAX {
-                return Err(Error::TooLarge { url: self.url.clone(), limit_bytes: WATCH_LINE_BYTES_MAX as u64 });
-            }
-            match body::next(&mut self.body, &self.url, SILENT_S).await? {
-                Some(piece) => self.buffer.extend_from_slice(&piece),
-                None => return Err(Error::Broken { url: self.url.clone(), cause: "the stream ended".to_owned() }),
+            let line = self.0.next().await?;
+            let line = line.ok_or_else(|| Error::Broken { url: self.0.url().to_owned(), cause: ended() })?;
+            if let Some(line) = WatchLine::decode(&line).map_err(self.0.malformed("watch line"))? {
+                return Ok(line);
             }
         }
-    }
-
-    fn line_end(&mut self) -> Option<usize> {
-        let found = self.buffer.iter().skip(self.looked).position(|&byte| byte == b'\n').map(|at| at + self.looked);
-        self.looked = self.buffer.len();
-        found
-    }
-
-    fn malformed(&self, cause: String) -> Error {
-        Error::Malformed { url: self.url.clone(), what: "watch line", cause }
     }
 }
 
@@ -121,7 +90,7 @@ mod tests {
     async fn a_line_without_end_and_a_line_that_is_no_json_end_the_stream() {
         let mut endless = stream(vec![vec![b'x'; 256 << 10]; 8]).await;
         assert!(matches!(endless.next().await, Err(Error::TooLarge { .. })));
-        assert!(endless.buffer.len() <= WATCH_LINE_BYTES_MAX + (256 << 10));
+        assert!(endless.0.held_bytes() <= WATCH_LINE_BYTES_MAX + (256 << 10));
         let mut bad = stream(vec![b"no\n".to_vec()]).await;
         assert!(matches!(bad.next().await, Err(Error::Malformed { .. })));
     }

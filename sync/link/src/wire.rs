@@ -13,6 +13,7 @@ use eyot_bundle::refusal::Reason;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::acme::Sealed;
+use crate::tail::Tail;
 
 /// A line of a watch stream longer than this ends the stream, in bytes.
 pub const WATCH_LINE_BYTES_MAX: usize = 1 << 20;
@@ -61,6 +62,8 @@ pub enum WatchLine {
     Challenge(Sealed),
     /// The state is now at `seq`.
     Change(Change),
+    /// Somebody follows an app: send what is told of it.
+    Tail(Tail),
 }
 
 /// A change of the state.
@@ -78,6 +81,7 @@ pub struct Change {
 #[derive(Deserialize)]
 struct AnyLine {
     challenge: Option<serde_json::Value>,
+    tail: Option<serde_json::Value>,
     beat: Option<jiff::Timestamp>,
     seq: Option<u64>,
     #[serde(default)]
@@ -88,12 +92,13 @@ impl WatchLine {
     /// Reads one line, without its end. `None`: a kind of line that this build does not know.
     pub fn decode(line: &[u8]) -> Result<Option<Self>, serde_json::Error> {
         let line: AnyLine = serde_json::from_slice(line)?;
-        Ok(match (line.seq, line.beat, line.challenge) {
+        Ok(match (line.seq, line.beat, line.challenge, line.tail) {
             (Some(seq), ..) => Some(Self::Change(Change { seq, inline: line.inline })),
-            (None, Some(beat), _) => Some(Self::Beat(beat)),
+            (None, Some(beat), ..) => Some(Self::Beat(beat)),
             // One of another kind is a later version's.
-            (None, None, Some(challenge)) => serde_json::from_value(challenge).ok().map(Self::Challenge),
-            (None, None, None) => None,
+            (None, None, Some(challenge), _) => serde_json::from_value(challenge).ok().map(Self::Challenge),
+            (None, None, None, Some(tail)) => serde_json::from_value(tail).ok().map(Self::Tail),
+            (None, None, None, None) => None,
         })
     }
 
@@ -102,6 +107,7 @@ impl WatchLine {
         let value = match self {
             Self::Beat(beat) => serde_json::json!({ "beat": beat }),
             Self::Challenge(challenge) => serde_json::json!({ "challenge": challenge }),
+            Self::Tail(tail) => serde_json::json!({ "tail": tail }),
             Self::Change(change) => serde_json::json!({ "seq": change.seq, "inline": change.inline }),
         };
         let mut line = value.to_string().into_bytes();
@@ -364,7 +370,11 @@ mod tests {
         let challenge = WatchLine::Challenge(Sealed { sealed: Base64(b"x".to_vec()) });
         assert_eq!(challenge.encode(), b"{\"challenge\":{\"sealed\":\"eA==\"}}\n");
         assert_eq!(WatchLine::decode(br#"{"challenge":{"sealed":"eA=="}}"#).expect("a line"), Some(challenge));
-        for later in [r#"{"purges":[{"n":77}]}"#, r#"{"challenge":{}}"#, "{}"] {
+        let tail = br#"{"tail":{"app":"shop","id":"1","until":"2026-11-22T12:00:00Z"}}"#;
+        let told = WatchLine::decode(tail).expect("a line").expect("one that is known");
+        assert!(matches!(&told, WatchLine::Tail(tail) if tail.app.as_str() == "shop"));
+        assert_eq!(told.encode(), [&tail[..], b"\n"].concat());
+        for later in [r#"{"tail":7}"#, r#"{"purges":[{"n":77}]}"#, r#"{"challenge":{}}"#, "{}"] {
             assert_eq!(WatchLine::decode(later.as_bytes()).expect("a line"), None);
         }
         assert!(WatchLine::decode(b"[1]").is_err());

@@ -20,6 +20,7 @@ mod metrics;
 mod nonces;
 mod run;
 pub mod signer;
+mod tails;
 mod turns;
 mod uploads;
 mod view;

@@ -7,6 +7,7 @@ mod blob;
 mod body;
 mod limits;
 mod read;
+mod tail;
 mod turns;
 mod watch;
 mod write;
@@ -30,6 +31,7 @@ use crate::fleet::Fleet;
 use crate::heads::Heads;
 use crate::metrics::Metrics;
 use crate::nonces::Nonces;
+use crate::tails::Tails;
 use crate::turns::Turns;
 use crate::view::View;
 pub(crate) use limits::Limits;
@@ -43,6 +45,7 @@ pub(crate) struct Wire<H, B> {
     acme: Acme,
     turns: Turns,
     nonces: Nonces,
+    tails: Tails,
     limits: Limits,
     uploads: Semaphore,
     /// Turns true when the origin ends: streams end then.
@@ -69,7 +72,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
     ) -> Self {
         let uploads = Semaphore::new(limits.uploads_max);
         let nonces = Nonces::new(Timestamp::now().as_second());
-        Self { catalog, audit, fleet, acme, turns: Turns::default(), metrics, nonces, limits, uploads, ending }
+        Self { catalog, audit, fleet, acme, turns: Turns::default(), metrics, nonces, tails: Tails::default(), limits, uploads, ending }
     }
 
     async fn respond(&self, arrival: Arrival) -> Result<Response<Body>, Denied> {
@@ -113,10 +116,12 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
             ["apps", app, "releases"] if get => self.releases(asked, &name(app)?),
             ["apps", app, "releases"] if post => self.publish(asked, body, name(app)?).await,
             ["apps", app, "lease"] if post => self.turn(asked, body, &name(app)?).await,
+            ["apps", app, "tail"] if get => self.follow(asked, name(app)?).await,
+            ["tail", id] if post => self.tail(asked, body, id).await,
             ["apps", app, "rollout"] if post => self.rollout(asked, body, name(app)?).await,
             ["fleet"] if get => self.fleet(asked),
             ["audit"] if get => self.audit(asked),
-            ["acme" | "apps" | "audit" | "blobs" | "fleet" | "metadata" | "report" | "targets" | "watch", ..] => {
+            ["acme" | "apps" | "audit" | "blobs" | "fleet" | "metadata" | "report" | "tail" | "targets" | "watch", ..] => {
                 Err(Denied::request(
                     StatusCode::METHOD_NOT_ALLOWED,
                     "method_not_allowed",

@@ -13,6 +13,7 @@ use super::{Apps, Standing, Vitals};
 use crate::entry::Entry;
 use crate::node::Node;
 use crate::snapshot::{App, State};
+use crate::tap::Following;
 
 impl Apps for Node {
     type Entry = Arc<Entry>;
@@ -49,6 +50,10 @@ impl Apps for Node {
                 detail: refusal.detail.clone(),
             })
         });
+    }
+
+    fn follow(&self, app: &Name) -> Option<Following> {
+        self.access.tap().follow(Some(app.clone()))
     }
 
     fn remove(&self, app: &Name) {

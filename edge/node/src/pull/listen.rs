@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use eyot_link::acme::Sealed;
 use eyot_link::error::Error;
+use eyot_link::tail::Tail;
 use eyot_link::wire::{Change, WatchLine};
 use tokio::sync::mpsc;
 
@@ -28,6 +29,8 @@ pub(super) enum Heard {
     Open(String),
     /// The stream ended, or none could be had.
     Lost(String),
+    /// Somebody follows an app.
+    Tail(Tail),
 }
 
 /// Listens until the receiver is dropped.
@@ -69,6 +72,11 @@ async fn listen<P: Parent>(
             WatchLine::Beat(_) => *pause_ms = PAUSE_MS,
             WatchLine::Challenge(challenge) => {
                 if sender.send(Heard::Challenge(challenge)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            WatchLine::Tail(tail) => {
+                if sender.send(Heard::Tail(tail)).await.is_err() {
                     return Ok(());
                 }
             }

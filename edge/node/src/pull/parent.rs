@@ -33,6 +33,9 @@ pub trait Parent: Clone + Send + Sync + 'static {
 
     /// Tells how this node is.
     fn report(&self, report: &Report) -> impl Future<Output = Result<ReportAnswer, Error>> + Send;
+
+    /// Brings lines to the follower `id`. False: nobody follows any more.
+    fn tail(&self, id: &str, lines: Bytes) -> impl Future<Output = Result<bool, Error>> + Send;
 }
 
 /// A stream of changes. It ends with an error.
@@ -65,6 +68,10 @@ impl Parent for Client {
 
     async fn report(&self, report: &Report) -> Result<ReportAnswer, Error> {
         self.report(report).await
+    }
+
+    async fn tail(&self, id: &str, lines: Bytes) -> Result<bool, Error> {
+        self.tail(id, lines).await
     }
 }
 

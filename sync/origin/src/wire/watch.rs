@@ -1,7 +1,7 @@
 //! The stream of changes: a line as soon as the state changes, with the metadata that is new in it, and a beat when
 //! nothing does. It ends when the node is put out of the fleet or the origin ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
 use eyot_link::acme::Sealed;
+use eyot_link::tail::Tail;
 use eyot_link::wire::{BEAT_MS, Base64, Change, WatchLine};
 use eyot_plan::body::Body;
 use eyot_plan::fault::Fault;
@@ -52,6 +53,8 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
             views,
             challenges: self.acme.challenges(),
             told: 0,
+            tails: self.tails.orders(),
+            tails_told: BTreeSet::new(),
             ending: self.ending.clone(),
             beat: beat(),
             inline_bytes_max: self.limits.inline_bytes_max,
@@ -72,7 +75,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
 }
 
 /// The times at which a quiet stream says that it is there.
-fn beat() -> Interval {
+pub(super) fn beat() -> Interval {
     let period = Duration::from_millis(BEAT_MS);
     let mut beat = tokio::time::interval_at(Instant::now() + period, period);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -86,6 +89,9 @@ struct Watching {
     challenges: watch::Receiver<(u64, Arc<Vec<Told>>)>,
     /// The last challenge that the node was told.
     told: u64,
+    tails: watch::Receiver<Arc<Vec<Tail>>>,
+    /// The orders that the node was told, of those that there are.
+    tails_told: BTreeSet<String>,
     ending: watch::Receiver<bool>,
     beat: Interval,
     inline_bytes_max: usize,
@@ -105,9 +111,13 @@ impl Watching {
             if let Some(challenge) = self.challenge() {
                 return Some(WatchLine::Challenge(challenge));
             }
+            if let Some(tail) = self.tail() {
+                return Some(WatchLine::Tail(tail));
+            }
             let beat = tokio::select! {
                 _ = self.ending.wait_for(|ending| *ending) => return None,
                 changed = self.challenges.changed() => changed.map(|()| false).ok()?,
+                changed = self.tails.changed() => changed.map(|()| false).ok()?,
                 changed = self.views.changed() => changed.map(|()| false).ok()?,
                 _ = self.beat.tick() => true,
             };
@@ -135,6 +145,15 @@ impl Watching {
         let next = challenges.iter().find(|told| told.n > self.told && is_fresh(told, now))?;
         self.told = next.n;
         Some(next.line())
+    }
+
+    /// The next order to send lines that the node was not told yet.
+    fn tail(&mut self) -> Option<Tail> {
+        let tails = Arc::clone(&self.tails.borrow_and_update());
+        self.tails_told.retain(|told| tails.iter().any(|tail| tail.id == *told));
+        let next = tails.iter().find(|tail| !self.tails_told.contains(&tail.id))?;
+        self.tails_told.insert(next.id.clone());
+        Some(next.clone())
     }
 
     /// What the node was not told yet.
@@ -188,6 +207,8 @@ mod tests {
             views: seen,
             challenges: acme.challenges(),
             told: 0,
+            tails: crate::tails::Tails::default().orders(),
+            tails_told: BTreeSet::new(),
             ending,
             beat: beat(),
             inline_bytes_max: 0,

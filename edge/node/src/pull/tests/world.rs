@@ -107,6 +107,10 @@ impl Parent for Memory {
     async fn report(&self, _report: &Report) -> Result<ReportAnswer, Error> {
         Ok(ReportAnswer { seq: self.look("report").await?.heard })
     }
+
+    async fn tail(&self, _: &str, _: Bytes) -> Result<bool, Error> {
+        Ok(false)
+    }
 }
 
 /// A snapshot that only remembers: the release of each app, or how it stands, and how often an app was put there.
