@@ -112,18 +112,15 @@ impl Host {
 
     /// Keeps as many bytes for the guest until what it gives is dropped; counted for the app's memory too.
     fn keep(&self, bytes: usize) -> Result<Kept, StoreError> {
-        let kept = Kept { bytes: bytes as u64, all: Arc::clone(&self.kept), account: Arc::clone(&self.account) };
-        let before = self.kept.fetch_add(kept.bytes, Ordering::Relaxed);
-        if !self.account.share.memory(kept.bytes) {
-            // What was not taken is not given back.
-            self.kept.fetch_sub(kept.bytes, Ordering::Relaxed);
-            std::mem::forget(kept);
-            return Err(StoreError::Other("the app's memory on this node is used up".to_owned()));
-        }
-        if before + kept.bytes > KEPT_BYTES_MAX {
+        let bytes = bytes as u64;
+        if self.kept.load(Ordering::Relaxed) + bytes > KEPT_BYTES_MAX {
             return Err(StoreError::Other(format!("values of over {KEPT_BYTES_MAX} bytes are held by one call")));
         }
-        Ok(kept)
+        if !self.account.share.memory(bytes) {
+            return Err(StoreError::Other("the app's memory on this node is used up".to_owned()));
+        }
+        self.kept.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Kept { bytes, all: Arc::clone(&self.kept), account: Arc::clone(&self.account) })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eyot_bundle::name::Name;
 use eyot_fetch::Fetch;
-use eyot_guest::{Call, Doors, Runtime, Tree};
+use eyot_guest::{Call, Client, Doors, Runtime, Tree};
 use eyot_plan::arrival::Protocol;
 use eyot_plan::body::Body;
 use eyot_plan::fault::Fault;
@@ -14,6 +14,7 @@ use http::{Request, Response};
 
 use crate::access;
 use crate::doors::Door;
+use crate::edge::{Here, Known};
 use crate::entry::{Entry, Function};
 use crate::line::Asked;
 use crate::node::Node;
@@ -48,6 +49,9 @@ pub(crate) struct Kin {
     pub(crate) protocol: Protocol,
     pub(crate) request_id: String,
     pub(crate) trail: Trail,
+    /// The client; none: it is an event.
+    pub(crate) client: Option<Client>,
+    pub(crate) here: Arc<Here>,
     bill: Bill,
 }
 
@@ -73,6 +77,8 @@ impl Kin {
             protocol: asked.protocol,
             request_id: asked.id.clone(),
             trail: asked.trail.clone(),
+            client: asked.seen.clone(),
+            here: Arc::clone(&node.here),
             bill,
         }
     }
@@ -104,9 +110,10 @@ impl Kin {
     }
 
     /// The doors of a call of `function` by `caller`, another one, or from outside.
-    fn doors(self: Arc<Self>, function: &Arc<Function>, _caller: Option<Name>) -> Doors {
+    fn doors(self: Arc<Self>, function: &Arc<Function>, caller: Option<Name>) -> Doors {
         let share = self.entry.limit.clone();
+        let edge = Arc::new(Known::new(Arc::clone(&self), function, caller));
         let door = Arc::new(Door::new(self, function));
-        Doors { fetch: door.clone(), log: door, share, ..Doors::closed() }
+        Doors { fetch: door.clone(), log: door, share, edge, ..Doors::closed() }
     }
 }

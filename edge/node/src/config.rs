@@ -38,6 +38,8 @@ pub struct Config {
     pub functions: Functions,
     /// The way out.
     pub egress: Egress,
+    /// Where clients are.
+    pub geo: Geo,
     /// What is logged.
     pub log: Log,
     /// What helps people who develop.
@@ -188,6 +190,15 @@ pub struct Egress {
     pub allow_private: Vec<(Name, PrivateNet)>,
     /// The servers asked for names; none: the system's.
     pub resolvers: Vec<SocketAddr>,
+}
+
+/// Databases (MMDB) that say where clients are.
+#[derive(Clone, Debug, Default)]
+pub struct Geo {
+    /// Of countries and cities.
+    pub places: Option<PathBuf>,
+    /// Of networks.
+    pub networks: Option<PathBuf>,
 }
 
 /// What is logged.

@@ -107,6 +107,8 @@ pub struct Function {
     pub egress: Vec<Egress>,
     /// The functions of its release that it may call.
     pub calls: Vec<Name>,
+    /// Whether it may purge what the cache keeps of its app.
+    pub purges: bool,
     /// Its secrets by the name it asks for.
     pub secrets: Secrets,
     /// How its fetches leave.
@@ -282,6 +284,7 @@ impl Builder<'_> {
             guest: Arc::new(guest),
             egress: egress.collect::<Result<_, _>>()?,
             calls: function.calls.clone(),
+            purges: function.purge,
             secrets: self.secrets.get(name).cloned().unwrap_or_default(),
             way: self.way(None, release::Timeouts::default()),
         })

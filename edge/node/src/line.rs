@@ -42,6 +42,8 @@ pub(crate) struct Asked {
     pub(crate) protocol: Protocol,
     /// The client's address.
     pub(crate) client: std::net::IpAddr,
+    /// What functions are told of the client; none: it is an event.
+    pub(crate) seen: Option<eyot_guest::Client>,
     /// The URI it asked for.
     pub(crate) uri: http::Uri,
     /// Our id of it.
@@ -108,7 +110,7 @@ struct Asking {
 
 /// Finds who answers. What is fixed is the answer.
 fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fault> {
-    let Arrival { request, protocol, client, connect, early, interim, .. } = arrival;
+    let Arrival { request, protocol, client, tls, connect, early, interim, .. } = arrival;
     let host = request.uri().host().unwrap_or_default();
     if host::is_internal(host) {
         return Err(Fault::new(Code::NoRoute).because("a host of the nodes' own"));
@@ -136,7 +138,9 @@ fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fau
     let lent = trail.lent().map(|lent| Remaining { cpu_us: lent.cpu_us, subrequests: lent.subrequests });
     let lent = lent.map(|lent| Tree::new(lent, None));
     record.lent.clone_from(&lent);
-    let asked = Asked { protocol, client: client.ip(), uri, id: record.id.clone(), trail, lent, connect, interim };
+    let client = client.ip();
+    let seen = Some(eyot_guest::Client { address: client, protocol, tls, early });
+    let asked = Asked { protocol, client, seen, uri, id: record.id.clone(), trail, lent, connect, interim };
     Ok(Found::Asking(Box::new(Asking { entry, route, request, asked })))
 }
 

@@ -12,6 +12,7 @@ use eyot_guest::Runtime;
 
 use crate::access;
 use crate::config::Config;
+use crate::edge::Here;
 use crate::entry::{Entry, Ground};
 use crate::secrets::Vault;
 use crate::shares::Shares;
@@ -36,6 +37,8 @@ pub struct Node {
     pub fetch: Fetch,
     /// What opens secrets.
     pub vault: Vault,
+    /// What functions are told of it.
+    pub here: Arc<Here>,
     /// Whether it takes requests.
     pub ready: Ready,
 }

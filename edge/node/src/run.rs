@@ -20,6 +20,8 @@ use crate::admin::{Admin, AdminError, Shown};
 use crate::blobs::Blobs;
 use crate::config::secret::{self, SecretError};
 use crate::config::{self, Certificate, Config, Plain};
+use crate::edge::Here;
+use crate::geo::{Databases, GeoError};
 use crate::node::{Node, Ready};
 use crate::own::{self, Own};
 use crate::pull::Handle;
@@ -61,6 +63,9 @@ pub enum Error {
     /// Its listeners or certificates.
     #[error(transparent)]
     Front(#[from] eyot_front::Error),
+    /// Where clients are.
+    #[error(transparent)]
+    Geo(#[from] GeoError),
     /// The runtime of functions.
     #[error("functions cannot be run")]
     Guest(#[from] eyot_guest::Error),
@@ -335,6 +340,7 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
         runtime: runtime(&config)?,
         fetch: fetch(&config, sockets)?,
         vault: vault(&config)?,
+        here: Arc::new(here(&config)?),
         ready: Ready::default(),
         telemetry,
         config,
@@ -345,6 +351,12 @@ fn vault(config: &Config) -> Result<Vault, Error> {
     let state = &config.node.state;
     let blobs = Blobs::open(state).map_err(Error::io(format!("the blobs in {}", state.display())))?;
     Ok(Vault::new(secrets::identity(config)?, blobs))
+}
+
+fn here(config: &Config) -> Result<Here, GeoError> {
+    let config::Geo { places, networks } = &config.geo;
+    let geo = Databases::open(places.as_deref(), networks.as_deref())?;
+    Ok(Here { node: config.node.id.to_string(), region: config.node.region.clone(), geo })
 }
 
 fn threads(config: &Config) -> usize {

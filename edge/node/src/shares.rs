@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use eyot_bundle::grant;
 use eyot_bundle::name::Name;
-use eyot_guest::{Entering, Limit, slots_below};
+use eyot_guest::{Entering, Limit, Rate, Rated, slots_below};
 use eyot_plan::allowance::Allowance;
 use eyot_plan::fault::{Code, Fault};
+use eyot_plan::windows::{Counted, Key, Windows};
 use eyot_plan::forward::DEPTH_MAX;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -23,6 +24,9 @@ use crate::telemetry::Telemetry;
 const LOG_BYTES_PER_SECOND: u64 = 64 << 10;
 /// Log bytes of one app at once.
 const LOG_BYTES_BURST: u64 = 1 << 20;
+
+/// Keys that one app counts at once (`eyot:edge/rate-limit`).
+const WINDOWS_MAX: usize = 20_000;
 
 /// What a node has for the functions of all apps.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +80,8 @@ struct Inner {
     cpu: Mutex<Allowance>,
     /// Log bytes.
     log: Mutex<Allowance>,
+    /// What its functions count.
+    windows: Mutex<Windows>,
     memory_bytes: AtomicU64,
     memory_bytes_max: AtomicU64,
     /// Calls at once: how many, and their permits.
@@ -105,6 +111,7 @@ impl Inner {
             waiting: AtomicUsize::new(0),
             cpu: Mutex::new(Allowance::new(0, 0, 0)),
             log: Mutex::new(Allowance::new(LOG_BYTES_PER_SECOND, LOG_BYTES_BURST, 0)),
+            windows: Mutex::new(Windows::new(WINDOWS_MAX)),
             memory_bytes: AtomicU64::new(0),
             memory_bytes_max: AtomicU64::new(0),
             calls: Mutex::new((0, Arc::new(Semaphore::new(0)))),
@@ -237,6 +244,16 @@ impl Share {
     }
 }
 
+impl Share {
+    /// Counts for a function of the app.
+    pub fn rate(&self, rate: &Rate<'_>) -> Rated {
+        let Rate { key, limit, window_ms, cost } = *rate;
+        let key = Key { key: key.to_owned(), limit, window_ms };
+        let Counted { allowed, remaining, reset_ms } = lock(&self.0.windows).take(key, cost, self.0.now_us() / 1000);
+        Rated { allowed, remaining, reset_ms }
+    }
+}
+
 impl Limit for Share {
     fn memory(&self, bytes: u64) -> bool {
         let max = self.0.memory_bytes_max.load(Ordering::Relaxed);
@@ -295,6 +312,22 @@ mod tests {
         assert!(later.memory(100) && !later.memory(1), "a new release does not forget what is used");
         share.memory_back(600);
         assert!(share.memory(600));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_functions_count_is_counted_for_their_app_across_releases() {
+        let shares = shares(0);
+        let count = |name: &str| {
+            let rate = Rate { key: "user", limit: 2, window_ms: 1_000, cost: 1 };
+            shares.of(&app(name), &granted(1.0, 1.0, 1)).rate(&rate)
+        };
+        assert_eq!(count("a"), Rated { allowed: true, remaining: 1, reset_ms: 1_000 });
+        tokio::time::advance(Duration::from_millis(400)).await;
+        assert_eq!(count("a"), Rated { allowed: true, remaining: 0, reset_ms: 600 });
+        assert_eq!(count("a"), Rated { allowed: false, remaining: 0, reset_ms: 600 });
+        assert!(count("b").allowed, "another app has its own");
+        tokio::time::advance(Duration::from_millis(600)).await;
+        assert!(count("a").allowed);
     }
 
     #[tokio::test(start_paused = true)]

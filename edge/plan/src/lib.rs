@@ -12,3 +12,4 @@ pub mod forward;
 pub mod request;
 pub mod routes;
 pub mod way;
+pub mod windows;

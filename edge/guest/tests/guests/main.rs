@@ -10,5 +10,7 @@ mod bodies;
 mod bounds;
 mod doors;
 mod examples;
+mod given;
 mod hostile;
 mod shares;
+mod stores;

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::acme::{Acme, ChallengeKind};
 use super::secret::Secret;
 use super::{
-    Clients, Compile, Config, Debug, Egress, Environment, Functions, Identity, Level, Limits, Listen, Log, Origin,
+    Clients, Compile, Config, Debug, Egress, Environment, Functions, Geo, Identity, Level, Limits, Listen, Log, Origin,
     Plain, Tls, tls,
 };
 use crate::access::Destination;
@@ -51,6 +51,7 @@ pub(super) fn config(environment: &Environment, base: &Path, file: &str, source:
             limits: limits(&mut root.table("limits")),
             functions: place.functions(&mut root.table("functions")),
             egress: egress(&mut root.table("egress")),
+            geo: place.geo(&mut root.table("geo")),
             log: log(&mut root.table("log")),
             debug: Debug { headers: root.table("debug").boolean("headers").or(false) },
             node,
@@ -96,6 +97,10 @@ impl Place<'_> {
             poll_ms: table.duration_ms("poll").within(100, 3_600_000).or(20_000),
             token: self.secret(table, "token").required(),
         }
+    }
+
+    fn geo(&self, table: &mut Table<'_>) -> Geo {
+        Geo { places: self.path(table, "mmdb").optional(), networks: self.path(table, "mmdb_asn").optional() }
     }
 
     fn functions(&self, table: &mut Table<'_>) -> Functions {

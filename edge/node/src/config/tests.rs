@@ -66,7 +66,10 @@ fn what_is_not_named_has_its_default() {
         tunnel_idle_ms: 3_600_000,
     };
     assert_eq!(config.limits.clients, usual);
-    assert!(!config.debug.headers && config.egress.resolvers.is_empty());
+    assert!(!config.debug.headers && config.egress.resolvers.is_empty() && config.geo.places.is_none());
+    let geo = format!("{SMALL}[geo]\nmmdb = \"city.mmdb\"\nmmdb_asn = \"/asn.mmdb\"");
+    let Geo { places, networks } = Config::parse_in(&environment, "/etc/eyot/node.toml", &geo).expect("good").geo;
+    assert_eq!((places, networks), (Some("/etc/eyot/city.mmdb".into()), Some("/asn.mmdb".into())));
 }
 
 #[test]

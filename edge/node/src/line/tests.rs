@@ -13,6 +13,7 @@ use crate::snapshot::{App, State};
 use crate::sockets::Sockets;
 
 mod early;
+mod known;
 mod late;
 mod limits;
 mod passed;

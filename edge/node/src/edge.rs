@@ -1,0 +1,71 @@
+//! The door to what this node knows and does for a call: who asks and from where, secrets, rates, the cache to come.
+
+use std::sync::Arc;
+
+use eyot_bundle::name::Name;
+use eyot_guest::{
+    Caller, Edge, Facts, Geo, Hint, Purge, PurgeError, Purging, Rate, Rated, Secret, SecretError,
+};
+
+use crate::call::Kin;
+use crate::entry::Function;
+use crate::geo::Databases;
+
+/// What functions are told of this node.
+#[derive(Debug)]
+pub struct Here {
+    /// Its id.
+    pub node: String,
+    /// Its region.
+    pub region: String,
+    /// Where clients are.
+    pub geo: Databases,
+}
+
+/// The door of one call.
+pub(crate) struct Known {
+    kin: Arc<Kin>,
+    function: Arc<Function>,
+    /// The function that calls; none: it is asked from outside.
+    caller: Option<Name>,
+}
+
+impl Known {
+    pub(crate) fn new(kin: Arc<Kin>, function: &Arc<Function>, caller: Option<Name>) -> Self {
+        Self { kin, function: Arc::clone(function), caller }
+    }
+}
+
+impl Edge for Known {
+    fn facts(&self) -> Facts {
+        let caller = match (&self.caller, &self.kin.client) {
+            (Some(name), _) => Caller::Function(name.clone()),
+            (None, Some(_)) => Caller::Public,
+            (None, None) => Caller::Event,
+        };
+        let kin = &self.kin;
+        Facts { client: kin.client.clone(), caller, node: kin.here.node.clone(), region: kin.here.region.clone() }
+    }
+
+    fn geo(&self) -> Option<Geo> {
+        self.kin.here.geo.find(self.kin.client.as_ref()?.address)
+    }
+
+    fn secret(&self, name: &str) -> Result<Secret, SecretError> {
+        let value = self.function.secrets.get(name).ok_or(SecretError::NoSuchSecret)?;
+        Ok(Secret::new(value.clone()))
+    }
+
+    fn rate(&self, rate: &Rate<'_>) -> Rated {
+        self.kin.entry.share.rate(rate)
+    }
+
+    fn hint(&self, _hint: Hint) {
+        // There is no cache that could keep to it.
+    }
+
+    fn purge(&self, _purge: Purge) -> Purging {
+        let refused = if self.function.purges { PurgeError::Unavailable } else { PurgeError::NotPermitted };
+        Box::pin(std::future::ready(Err(refused)))
+    }
+}
