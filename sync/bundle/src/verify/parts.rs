@@ -7,6 +7,7 @@ use super::checks::short;
 use crate::cron::Cron;
 use crate::name::Name;
 use crate::release::{Bundle, Consistency, Engine, Files, Function, Queue, Release, Reuse, Schedule, Secret, Store};
+use crate::subject;
 
 /// Stores of one release.
 pub const STORES_MAX: usize = 100;
@@ -94,7 +95,12 @@ pub(crate) fn queue(queue: &Queue) -> Result<(), String> {
         return Err("queues are kept by the engine `nats`".to_owned());
     }
     subject(&queue.subject, true)?;
-    queue.dead_letter.as_ref().map_or(Ok(()), |dead| subject(dead, false))?;
+    if let Some(dead) = &queue.dead_letter {
+        subject(dead, false)?;
+        if subject::meet(&queue.subject, dead) {
+            return Err(format!("its dead letters go to `{}`, which is its own: they would come back", short(dead)));
+        }
+    }
     if !(1..=CONCURRENCY_MAX).contains(&queue.concurrency) {
         return Err(format!("concurrency {} is outside 1 to {CONCURRENCY_MAX}", queue.concurrency));
     }
@@ -242,12 +248,25 @@ pub(super) fn release(release: &Release) -> Result<(), String> {
         let at = |text| format!("queue `{}`: {text}", short(&queue.subject));
         self::queue(queue).and_then(|()| known(&queue.function)).map_err(at)?;
     }
+    if let Some((one, other)) = meeting(&release.queues) {
+        let (one, other) = (short(&one.subject), short(&other.subject));
+        return Err(format!("queues `{one}` and `{other}` would take the same messages; a message goes to one queue"));
+    }
     Ok(())
 }
 
 /// What is there more than once.
 fn twice<T: PartialEq>(all: &[T]) -> Option<&T> {
     all.iter().enumerate().find(|(index, one)| all[..*index].contains(one)).map(|(_, one)| one)
+}
+
+/// Two queues whose subjects meet: a message goes to one.
+fn meeting(queues: &[Queue]) -> Option<(&Queue, &Queue)> {
+    let others = |index: usize| queues.iter().take(index);
+    queues.iter().enumerate().find_map(|(index, queue)| {
+        let other = others(index).find(|other| subject::meet(&queue.subject, &other.subject))?;
+        Some((queue, other))
+    })
 }
 
 fn folder(files: &Files) -> Result<(), String> {

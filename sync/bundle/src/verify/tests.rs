@@ -120,6 +120,22 @@ fn each_release_that_says_what_it_may_not_is_refused_with_its_reason() {
         ("/schedules/0/cron", json!("60 * * * *"), Parse, "no minute"),
         ("/schedules/0/cron", json!("0 0 30 2 *"), Parse, "never due"),
         ("/schedules/0/zone", json!("Mars; rm"), Parse, "no time zone"),
+        (
+            "/schedules",
+            json!(vec![json!({"cron": "0 * * * *", "zone": "UTC", "run": "once", "function": "cart"}); 2]),
+            Parse,
+            "stands twice",
+        ),
+        (
+            "/queues",
+            json!([
+                {"engine": "nats", "subject": "a.*", "function": "cart", "concurrency": 8, "attempts": 5, "backoff_ms": [1_000]},
+                {"engine": "nats", "subject": "*.b", "function": "cart", "concurrency": 8, "attempts": 5, "backoff_ms": [1_000]},
+            ]),
+            Parse,
+            "goes to one queue",
+        ),
+        ("/queues/0/dead_letter", json!("orders.dead.all"), Parse, "would come back"),
         ("/schedules/0/function", json!("sweep"), Parse, "no function `sweep`"),
         ("/queues/0/engine", json!("node"), Parse, "kept by the engine `nats`"),
         ("/queues/0/subject", json!("orders.>.x"), Parse, "no subject"),
