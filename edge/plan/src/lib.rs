@@ -8,6 +8,7 @@ pub mod before;
 pub mod body;
 pub mod cohort;
 pub mod fault;
+pub mod files;
 pub mod forward;
 pub mod request;
 pub mod routes;
