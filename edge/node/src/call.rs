@@ -6,7 +6,7 @@ use std::sync::Arc;
 use eyot_bundle::name::Name;
 use eyot_fetch::Fetch;
 use eyot_guest::{Call, Client, Doors, Runtime, Tree};
-use eyot_plan::arrival::Protocol;
+use eyot_plan::arrival::{Interim, Protocol};
 use eyot_plan::body::Body;
 use eyot_plan::fault::Fault;
 use eyot_plan::forward::{self, Trail};
@@ -36,6 +36,33 @@ pub(crate) async fn call(
     forward::request_out(request.headers_mut(), &asked.facts(&node.config.node.fleet));
     let kin = Arc::new(Kin::new(node, entry, asked, record.bill()));
     kin.call(function, request, Place { tree: asked.lent.clone(), depth: 0, caller: None }).await
+}
+
+/// Calls `function` with an event, which nobody asks for.
+///
+/// # Errors
+/// As [`call`].
+pub(crate) async fn event(
+    node: &Node,
+    entry: &Arc<Entry>,
+    function: &Arc<Function>,
+    mut request: Request<Body>,
+    record: &Record,
+) -> Result<Response<Body>, Fault> {
+    forward::request_within(request.headers_mut(), &record.id);
+    let asked = Asked {
+        protocol: Protocol::H1,
+        client: std::net::Ipv4Addr::UNSPECIFIED.into(),
+        seen: None,
+        uri: request.uri().clone(),
+        id: record.id.clone(),
+        trail: Trail::default(),
+        lent: None,
+        connect: None,
+        interim: Interim::none(),
+    };
+    let kin = Arc::new(Kin::new(node, entry, &asked, record.bill()));
+    kin.call(function, request, Place { tree: None, depth: 0, caller: None }).await
 }
 
 /// What the functions have in common that one request leads to.

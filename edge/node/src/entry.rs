@@ -2,6 +2,8 @@
 //!
 //! An entry is built aside and never changes. It knows no request, and no other app.
 
+mod events;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +24,7 @@ use crate::activate::aborts::Marked;
 use crate::secrets::{Secrets, Vault};
 use crate::shares::Share;
 use crate::telemetry::{Place, Text};
+pub use events::{EventTarget, Events, Queue, Schedule};
 
 /// One app, ready to answer.
 pub struct Entry {
@@ -39,6 +42,8 @@ pub struct Entry {
     pub limit: Arc<Marked<Share>>,
     functions: BTreeMap<Name, Arc<Function>>,
     routes: Table<Arc<Route>>,
+    /// What nobody asks for.
+    pub events: Events,
     /// Told when this is too old to go on.
     closing: watch::Sender<bool>,
 }
@@ -174,6 +179,7 @@ impl Entry {
             Ok((it.host.clone(), it.path.clone(), methods.collect::<Result<Vec<_>, Refusal>>()?, route))
         });
         let routes = routes.collect::<Result<Vec<_>, Refusal>>()?.into_iter().collect();
+        let events = Events::of(release, &targets.functions)?;
         Ok(Self {
             app: release.app.clone(),
             label: release.app.as_str().to_owned().into(),
@@ -183,6 +189,7 @@ impl Entry {
             share,
             functions: targets.functions.into_iter().map(|(name, function)| (name.clone(), function)).collect(),
             routes,
+            events,
             closing: watch::channel(false).0,
         })
     }

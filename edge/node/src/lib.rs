@@ -14,6 +14,7 @@ pub mod config;
 pub mod edge;
 mod doors;
 pub mod entry;
+mod events;
 mod fixed;
 pub mod geo;
 pub mod ledger;

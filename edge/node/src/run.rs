@@ -10,7 +10,7 @@ use std::time::Duration;
 use eyot_fetch::{Fetch, Options, Resolver};
 use eyot_front::{Certificates, ClientAuth, Counts, Ending, Files, Guards, Resumption, Tickets, TlsSettings};
 use eyot_guest::Runtime;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::access;
@@ -22,6 +22,7 @@ use crate::config::secret::{self, SecretError};
 use crate::config::{self, Certificate, Config, Plain};
 use crate::edge::Here;
 use crate::geo::{Databases, GeoError};
+use crate::events::Events;
 use crate::node::{Node, Ready};
 use crate::own::{self, Own};
 use crate::pull::Handle;
@@ -214,6 +215,9 @@ async fn live(
     let until = Arc::clone(&ends);
     let (leave, left) = oneshot::channel();
     let fell = Arc::<Notify>::default();
+    let (begun, mut events) = oneshot::channel();
+    let stops = watch::Sender::new(false);
+    let (runs, turns, queues) = (Arc::clone(&node), service::client(&node.config)?, None);
     let hears = Arc::clone(&fell);
     // Polled when the listeners are there.
     let ending = async move {
@@ -225,14 +229,18 @@ async fn live(
             ready(running);
             // One process at a time orders certificates, and keeps them.
             let orders = acme.start().inspect_err(|error| tracing::error!(%error, "no certificate will be ordered"));
+            // So with schedules and queues.
+            let _ = begun.send(Events::start(&runs, turns, queues, stops.subscribe()));
             let (successor, line) = giver.handed_over().await;
             drop(orders);
+            stops.send_replace(true);
             giver.leave(successor, line, hears).await
         };
         let (ending, leaves) = tokio::select! {
             () = shutdown => (Ending::Stop, (None, giver.stop())),
             line = serving => (Ending::HandedOver, (Some(line), None)),
         };
+        stops.send_replace(true);
         // It is heard of when all has ended.
         let _ = leave.send(leaves);
         let _ = until.set(Instant::now() + drain);
@@ -243,6 +251,9 @@ async fn live(
         let served = eyot_front::run(sockets.front, certificates, settings, node, ending).await;
         // What functions still do after their answers they may do, too; what is left of that then ends with the runtime.
         if let Some(ends) = ends.get() {
+            if let Ok(events) = events.try_recv() {
+                let _ = tokio::time::timeout_at(*ends, events.ended()).await;
+            }
             let _ = tokio::time::timeout_at(*ends, runtime.idle()).await;
         }
         served

@@ -14,6 +14,7 @@ use eyot_bundle::release::PathPattern;
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::routes::Table;
 use http::Method;
+use tokio::sync::watch;
 
 use crate::entry::Entry;
 use crate::telemetry::Text;
@@ -99,6 +100,8 @@ pub struct Snapshots {
     current: ArcSwap<Snapshot>,
     /// The entries that may still be alive, the oldest first. Whoever holds this lock is the one who swaps.
     generations: Mutex<HashMap<Name, Vec<Weak<Entry>>>>,
+    /// Counts the swaps.
+    swaps: watch::Sender<u64>,
 }
 
 impl Snapshots {
@@ -118,6 +121,11 @@ impl Snapshots {
     /// As [`Snapshot::names`].
     pub fn names(&self, host: &str) -> bool {
         self.current.load().names(host)
+    }
+
+    /// Tells of each swap from now on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.swaps.subscribe()
     }
 
     /// Puts `app` in the place of what had its name.
@@ -147,6 +155,7 @@ impl Snapshots {
         }
         let snapshot = Arc::new(Snapshot::of(apps));
         self.current.store(Arc::clone(&snapshot));
+        self.swaps.send_modify(|swaps| *swaps = swaps.wrapping_add(1));
         generations.retain(|name, entries| {
             let serves = matches!(snapshot.apps.get(name), Some(App { state: State::Serving(_), .. }));
             retire(entries, if serves { GENERATIONS_MAX } else { 0 });

@@ -3,6 +3,7 @@
 //! It must never take a label value from a request: apps, routes and targets come from the snapshot, the rest are
 //! closed sets of this file. Each node has its own recorder, so that several may run in one process.
 
+mod events;
 mod family;
 mod place;
 
@@ -18,8 +19,9 @@ use eyot_plan::fault::Code;
 use metrics::{Counter, Gauge, Histogram, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
+pub use events::ScheduleResult;
 use family::Family;
-pub use place::{Place, RequestEnd};
+pub use place::{EVENT, Place, RequestEnd};
 
 /// A label's value, cheap to clone.
 pub type Text = SharedString;
@@ -78,6 +80,7 @@ pub struct Telemetry {
     panics: Family<Counter, 0>,
     compile_seconds: Family<Histogram, 0>,
     build_info: Family<Gauge, 3>,
+    events: events::Events,
     /// When the snapshot changed last.
     snapshot_at: RwLock<Instant>,
     /// What the listeners had counted of each fault when they were last asked.
@@ -142,6 +145,7 @@ impl Telemetry {
             panics: Family::new("eyot_panics_total", []),
             compile_seconds: Family::new("eyot_compile_seconds", []),
             build_info: Family::new("eyot_build_info", ["version", "commit", "wasmtime"]),
+            events: events::Events::new(),
             snapshot_at: RwLock::new(Instant::now()),
             listeners: Mutex::default(),
         };
@@ -159,6 +163,7 @@ impl Telemetry {
         for (name, unit, text) in HISTOGRAMS {
             self.recorder.describe_histogram((*name).into(), Some(*unit), (*text).into());
         }
+        events::Events::describe(&self.recorder);
         self.panics.with(&self.recorder, []).absolute(0);
         self.ledger_state("none");
     }
@@ -336,7 +341,7 @@ mod tests {
             app: &labels[0],
             route: &labels[1],
             target: &labels[2],
-            protocol: Protocol::H3,
+            protocol: Some(Protocol::H3),
             status,
             wall: Duration::from_millis(3),
             in_bytes: 0,

@@ -13,8 +13,8 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use super::calls::{Called, Calls};
 use super::id;
 use crate::access::{Line, Log, TEXT_CHARS_MAX};
-use crate::entry::{Entry, Route};
-use crate::telemetry::{CallEnd, Place, RequestEnd, Telemetry, Text};
+use crate::entry::{Entry, EventTarget, Route};
+use crate::telemetry::{CallEnd, EVENT, Place, RequestEnd, Telemetry, Text};
 
 /// The status of a request whose client left before there was one.
 const CLIENT_LEFT: u16 = 499;
@@ -31,7 +31,8 @@ pub(crate) struct Story {
     pub(crate) id: String,
     at: SystemTime,
     began: Instant,
-    protocol: Protocol,
+    /// None: it is an event.
+    protocol: Option<Protocol>,
     client: std::net::IpAddr,
     method: Method,
     uri: Uri,
@@ -68,7 +69,7 @@ impl Story {
             id: id::next(arrival.at),
             at: arrival.at,
             began: Instant::now(),
-            protocol: arrival.protocol,
+            protocol: Some(arrival.protocol),
             client: arrival.client.ip(),
             method: arrival.request.method().clone(),
             uri: arrival.request.uri().clone(),
@@ -103,6 +104,14 @@ impl Story {
     /// By this route.
     pub(crate) fn route(&mut self, route: &Route) {
         self.route = route.id.clone();
+    }
+
+    /// It is an event, which this entry's function is called with.
+    pub(crate) fn event(&mut self, entry: &Arc<Entry>, target: &EventTarget) {
+        self.protocol = None;
+        self.entry(entry);
+        self.route = target.route.clone();
+        self.target(&target.label, &target.place);
     }
 
     /// By what has this label and these metrics; called again for who answers instead.
@@ -188,7 +197,7 @@ impl Story {
             release: self.entry.as_ref().map(|entry| entry.release),
             route: self.route.to_string(),
             target: self.target.to_string(),
-            protocol: self.protocol.label().to_owned(),
+            protocol: self.protocol.map_or(EVENT, Protocol::label).to_owned(),
             method: self.method.to_string(),
             host: self.uri.host().unwrap_or_default().to_owned(),
             path: self.uri.path().chars().take(TEXT_CHARS_MAX).collect(),
@@ -227,7 +236,7 @@ impl Story {
                 release: self.entry.as_ref().map(|entry| entry.release),
                 route: &self.route,
                 target: &self.target,
-                protocol: self.protocol.label(),
+                protocol: self.protocol.map_or(EVENT, Protocol::label),
                 client: self.client,
                 method: self.method.as_str(),
                 host: self.uri.host().unwrap_or_default(),

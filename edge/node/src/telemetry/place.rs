@@ -11,6 +11,9 @@ use super::{Telemetry, Text};
 /// How many statuses of one protocol are at hand; the others are looked up each time.
 const STATUSES: usize = 8;
 
+/// What stands for the protocol of events.
+pub const EVENT: &str = "event";
+
 /// The metrics of the requests that end at one place, of one node.
 #[derive(Default)]
 pub struct Place {
@@ -18,7 +21,7 @@ pub struct Place {
     in_bytes: OnceLock<Counter>,
     out_bytes: OnceLock<Counter>,
     /// By protocol, in the order in which the statuses were met.
-    requests: [[OnceLock<(u16, Counter)>; STATUSES]; 3],
+    requests: [[OnceLock<(u16, Counter)>; STATUSES]; 4],
 }
 
 /// What one request was, when it ended.
@@ -29,8 +32,8 @@ pub struct RequestEnd<'a> {
     pub route: &'a Text,
     /// Its target: `function:cart`, `upstream:api`, `respond`, `redirect`, or nothing.
     pub target: &'a Text,
-    /// The protocol it came by.
-    pub protocol: Protocol,
+    /// The protocol it came by; none: it is an event.
+    pub protocol: Option<Protocol>,
     /// The status that was sent; 499 when the client left before.
     pub status: u16,
     /// How long it took, to its last byte.
@@ -55,7 +58,7 @@ impl Telemetry {
     }
 
     fn requests(&self, end: &RequestEnd<'_>) -> Counter {
-        let protocol = Text::const_str(end.protocol.label());
+        let protocol = Text::const_str(end.protocol.map_or(EVENT, Protocol::label));
         let values = [end.app.clone(), end.route.clone(), end.target.clone(), protocol, status(end.status)];
         self.requests.with(&self.recorder, values)
     }
@@ -64,9 +67,10 @@ impl Telemetry {
 impl Place {
     fn requests(&self, end: &RequestEnd<'_>, look_up: impl Fn() -> Counter) -> Counter {
         let kept = match end.protocol {
-            Protocol::H1 => &self.requests[0],
-            Protocol::H2 => &self.requests[1],
-            Protocol::H3 => &self.requests[2],
+            Some(Protocol::H1) => &self.requests[0],
+            Some(Protocol::H2) => &self.requests[1],
+            Some(Protocol::H3) => &self.requests[2],
+            None => &self.requests[3],
         };
         let at_hand = kept.iter().map(|kept| kept.get_or_init(|| (end.status, look_up())));
         let found = at_hand.filter(|(status, _)| *status == end.status).map(|(_, counter)| counter.clone()).next();
