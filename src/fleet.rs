@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Subcommand;
 use eyot_bundle::name::Name;
+use eyot_bundle::secret::Recipient;
 use serde_json::json;
 
 use crate::keys::{Folder, init};
@@ -19,6 +20,7 @@ use crate::reach::Reach;
     arg_required_else_help = true,
     after_help = "Examples:
   eyot fleet add-node fra-1 --region eu-fra --label role=edge --origin https://origin.example.net:7443
+  eyot fleet set-identity fra-1 age1…           as `eyot node identity` shows it there
   eyot fleet revoke-node fra-1
   eyot fleet status --origin https://origin.example.net:7443 --ca fleet-ca.pem --key alice.key"
 )]
@@ -31,6 +33,7 @@ pub(crate) struct Args {
 enum Verb {
     AddNode(AddNode),
     RevokeNode(RevokeNode),
+    SetIdentity(SetIdentity),
     Status(Status),
 }
 
@@ -42,6 +45,9 @@ struct AddNode {
     /// Its region.
     #[arg(long)]
     region: String,
+    /// The public half of its identity, age1…; it can be set later.
+    #[arg(long, value_name = "RECIPIENT")]
+    identity: Option<Recipient>,
     /// A label, as role=edge; may stand several times.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -54,6 +60,17 @@ struct AddNode {
 struct RevokeNode {
     /// Its id.
     id: Name,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Say what a node's secrets are sealed to: what `eyot node identity` showed there.
+#[derive(Debug, clap::Args)]
+struct SetIdentity {
+    /// Its id.
+    id: Name,
+    /// The public half of its identity: age1….
+    identity: Recipient,
     #[command(flatten)]
     at: At,
 }
@@ -86,6 +103,7 @@ pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<()> {
     match args.verb {
         Verb::AddNode(args) => add(args, *out).await,
         Verb::RevokeNode(args) => revoke(&args, *out).await,
+        Verb::SetIdentity(args) => set_identity(args, *out).await,
         Verb::Status(args) => status(&args.reach, *out).await,
     }
 }
@@ -97,7 +115,8 @@ async fn add(args: AddNode, out: Out) -> anyhow::Result<()> {
         bail!("`{}` is a node of this fleet already", args.id);
     }
     let labels: BTreeMap<_, _> = args.labels.into_iter().collect();
-    let node = init::new_node(&ring, &args.id, &args.region, labels)?;
+    let mut node = init::new_node(&ring, &args.id, &args.region, labels)?;
+    node.identity = args.identity;
     nodes.nodes.insert(args.id.clone(), node);
     let seq = sign(&ring, &nodes, &args.at, out).await?;
     let token = ring.path(&format!("nodes/{}.token", args.id));
@@ -113,7 +132,20 @@ async fn revoke(args: &RevokeNode, out: Out) -> anyhow::Result<()> {
     node.revoked = true;
     let seq = sign(&ring, &nodes, &args.at, out).await?;
     out.say(format!("{} is put out", args.id));
+    out.note("secrets that were sealed to it: each app's publishers see them with `eyot secret list`");
     out.result(&json!({"node": args.id, "revoked": true, "seq": seq}));
+    Ok(())
+}
+
+async fn set_identity(args: SetIdentity, out: Out) -> anyhow::Result<()> {
+    let ring = args.at.folder.ring();
+    let mut nodes = operator::nodes(&ring)?;
+    let Some(node) = nodes.nodes.get_mut(&args.id) else { bail!("there is no node `{}`", args.id) };
+    node.identity = Some(args.identity.clone());
+    let seq = sign(&ring, &nodes, &args.at, out).await?;
+    out.say(format!("secrets are sealed to {} as {}", args.id, args.identity));
+    out.note("publishers seal theirs again: `eyot secret seal`, then `eyot publish`");
+    out.result(&json!({"node": args.id, "identity": args.identity, "seq": seq}));
     Ok(())
 }
 

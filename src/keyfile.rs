@@ -115,7 +115,7 @@ fn passphrase_of_environment() -> anyhow::Result<Option<SecretString>> {
 }
 
 /// Asks on the terminal, without showing what is typed.
-fn ask(question: &str) -> anyhow::Result<SecretString> {
+pub(crate) fn ask(question: &str) -> anyhow::Result<SecretString> {
     use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
     let none = || format!("there is no terminal to ask on; set ${PASSPHRASE}");
     let mut terminal = fs::OpenOptions::new().read(true).write(true).open("/dev/tty").with_context(none)?;

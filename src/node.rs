@@ -18,6 +18,7 @@ use crate::serve::configuration;
     after_help = "Examples:
   eyot node --config /etc/eyot/node.toml
   eyot node check --config node.toml        names everything that is wrong, and ends with 64
+  eyot node identity                        what secrets are sealed to; as the user that owns its state
   eyot node certs                           what the node of this machine serves, and until when
 
 SIGTERM and SIGINT let requests in flight end; SIGHUP reads certificates, keys of tickets and authorities again."
@@ -40,6 +41,8 @@ enum Verb {
     },
     /// Read the configuration and end.
     Check,
+    /// Show the public half of this node's identity, which secrets are sealed to; it is made if there is none yet.
+    Identity,
 }
 
 pub(crate) fn run(args: &Args, out: Out) -> anyhow::Result<()> {
@@ -50,6 +53,13 @@ pub(crate) fn run(args: &Args, out: Out) -> anyhow::Result<()> {
     let config = Config::parse(&name, &source)?;
     match &args.verb {
         None => Ok(eyot_node::service::serve(config)?),
+        Some(Verb::Identity) => {
+            let recipient = eyot_node::secrets::recipient(&config)?;
+            out.say(recipient.to_string());
+            out.note(format!("for the operator: eyot fleet set-identity {} {recipient}", config.node.id));
+            out.result(&json!({"node": config.node.id, "identity": recipient}));
+            Ok(())
+        }
         Some(Verb::Check | Verb::Certs { .. }) => {
             out.say(format!("{name} is good: node {} in {}", config.node.id, config.node.region));
             out.result(&json!({"config": name, "node": config.node.id, "region": config.node.region}));

@@ -37,6 +37,11 @@ impl Vault {
         Self { identity: Arc::new(identity), blobs }
     }
 
+    /// What secrets are sealed to for this node.
+    pub fn recipient(&self) -> Recipient {
+        self.identity.recipient()
+    }
+
     /// The secrets of all functions of `release`, whose blobs are here.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::Refusal;
+use eyot_bundle::secret::Recipient;
 use eyot_link::wire::{AppReport, Refused};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -52,6 +53,8 @@ pub struct AppStatus {
 /// All of it.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// The public half of its identity, which secrets are sealed to.
+    pub identity: Option<Recipient>,
     /// How the ledger is.
     pub ledger: LedgerHealth,
     /// The version of the snapshot.
@@ -101,6 +104,7 @@ impl Status {
             facts.roles.iter().take(ROLES_MAX).map(|(role, why)| (role, refusal(why))).collect();
         let expiries: BTreeMap<_, _> = facts.expiries.iter().take(ROLES_MAX).cloned().collect();
         json!({
+            "identity": facts.identity,
             "seq": facts.seq,
             "ledger": facts.ledger.word(),
             "ledger_detail": match &facts.ledger { LedgerHealth::FloorLost(why) => Some(why), _ => None },

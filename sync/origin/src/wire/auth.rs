@@ -44,7 +44,7 @@ impl Caller {
 
 impl Caller {
     /// Whether this caller may read the target at `path`: of an app that it sees, or a fleet document if it is a node or
-    /// an operator.
+    /// an operator. The nodes everyone may see who signs: secrets are sealed to them.
     pub(crate) fn sees_target(&self, path: &str) -> bool {
         let app = match path.split_once('/') {
             Some(("releases", rest)) => rest.split('/').next(),
@@ -54,6 +54,7 @@ impl Caller {
         match (self, app.and_then(|app| app.parse().ok())) {
             (_, Some(app)) => self.sees(&app),
             (Self::Node(_), None) => true,
+            (Self::Signer { .. }, None) if path == "fleet/nodes.json" => true,
             (Self::Signer { holder, .. }, None) => holder.operator,
         }
     }
