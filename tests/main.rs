@@ -10,6 +10,7 @@ mod compile;
 mod config;
 mod demo;
 mod drain;
+mod events;
 mod harness;
 mod hostile;
 mod kill;

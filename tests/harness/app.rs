@@ -52,6 +52,12 @@ impl App {
         self
     }
 
+    /// With a table, as its text.
+    pub(crate) fn table(mut self, text: &str) -> Self {
+        let _ = writeln!(self.body, "{text}");
+        self
+    }
+
     /// Writes the manifest.
     pub(crate) fn written(self) -> Self {
         let hosts = self.hosts.iter().map(|host| format!("\"{host}\"")).collect::<Vec<_>>().join(", ");

@@ -35,6 +35,8 @@ pub(crate) struct Size {
     pub idle_connections: usize,
     /// First datagrams of handshakes that nothing follows.
     pub initials: usize,
+    /// Messages of a queue.
+    pub messages: usize,
     /// Clients of each kind that are too slow.
     pub slow_clients: usize,
     /// The seed of what is drawn by chance.
@@ -63,6 +65,7 @@ pub(crate) fn size() -> Size {
                 attack_rounds: 2,
                 idle_connections: 500,
                 initials: 1_200,
+                messages: 500,
                 slow_clients: 2,
                 seed,
             },
@@ -81,6 +84,7 @@ pub(crate) fn size() -> Size {
                 attack_rounds: 50,
                 idle_connections: 5_000,
                 initials: 8_000,
+                messages: 10_000,
                 slow_clients: 16,
                 seed,
             },

@@ -45,8 +45,17 @@ fn install_python_packages() -> PathBuf {
 
 /// A package of Debian's, fetched by its client and unpacked into the target folder without being installed.
 pub(crate) fn debian(package: &str) -> PathBuf {
-    unpacked(package, &["download", package])
+    unpacked(package, &["download", package], OWN)
 }
+
+/// The same of a later Debian, for a program that the machine's has too old.
+pub(crate) fn later_debian(package: &str) -> PathBuf {
+    unpacked(&format!("{package}.later"), &["download", package], LATER)
+}
+
+/// The lists of sources, in this folder.
+const OWN: &str = "apt.list";
+const LATER: &str = "apt-later.list";
 
 /// A package of Debian's with all that it depends on: its programs run from there, on the machine's C library.
 pub(crate) struct Tree(PathBuf);
@@ -55,7 +64,7 @@ impl Tree {
     /// Fetches and unpacks it, if that was not done yet.
     pub(crate) fn of(package: &str) -> Self {
         let install = ["--yes", "--no-install-recommends", "--download-only", "install", package];
-        Self(unpacked(&format!("{package}.tree"), &install))
+        Self(unpacked(&format!("{package}.tree"), &install, OWN))
     }
 
     /// A path in it.
@@ -76,7 +85,7 @@ impl Tree {
 }
 
 /// What this verb of apt-get's downloads, unpacked into a folder of that name.
-fn unpacked(name: &str, verb: &[&str]) -> PathBuf {
+fn unpacked(name: &str, verb: &[&str], list: &str) -> PathBuf {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = target().join("debs");
@@ -87,7 +96,7 @@ fn unpacked(name: &str, verb: &[&str]) -> PathBuf {
     println!("fetching {name} into {}", folder.display());
     std::fs::create_dir_all(&folder).expect("a folder in target");
     let aside = tempfile::tempdir_in(&folder).expect("a folder");
-    download(&folder, aside.path(), verb);
+    download(&folder, aside.path(), verb, list);
     let files = std::fs::read_dir(aside.path()).expect("the folder").filter_map(Result::ok).map(|file| file.path());
     let (mut found, is_package) = (false, |path: &PathBuf| path.extension().is_some_and(|ending| ending == "deb"));
     for file in files.filter(is_package) {
@@ -110,8 +119,9 @@ fn unpacked(name: &str, verb: &[&str]) -> PathBuf {
 
 /// Downloads into `aside`, by lists of our own in `folder`: those of the machine may be empty or old, and need no root to
 /// be left alone. Where these sources cannot be had, by the machine's.
-fn download(folder: &Path, aside: &Path, verb: &[&str]) {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/apt.list");
+fn download(folder: &Path, aside: &Path, verb: &[&str], list: &str) {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness").join(list);
+    let lists = folder.join(if list == OWN { "lists" } else { "lists-later" });
     let both = [
         "Dir::State::status=/dev/null".to_owned(),
         "Debug::NoLocking=1".to_owned(),
@@ -120,10 +130,10 @@ fn download(folder: &Path, aside: &Path, verb: &[&str]) {
     let own = [
         format!("Dir::Etc::sourcelist={}", sources.display()),
         "Dir::Etc::sourceparts=/nonexistent".to_owned(),
-        format!("Dir::State::lists={}", folder.join("lists").display()),
+        format!("Dir::State::lists={}", lists.display()),
         format!("Dir::Cache={}", folder.join("cache").display()),
     ];
-    for part in [folder.join("lists/partial"), folder.join("cache"), aside.join("partial")] {
+    for part in [lists.join("partial"), folder.join("cache"), aside.join("partial")] {
         std::fs::create_dir_all(part).expect("a folder in target");
     }
     let apt = |more: &[String], verb: &[&str]| {

@@ -13,7 +13,17 @@ use super::process::{Process, free_port, listens, until};
 use super::tools;
 
 /// The hosts that the certificate of all nodes holds.
-const HOSTS: [&str; 6] = ["localhost", "127.0.0.1", "shop.test", "*.shop.test", "books.test", "other.test"];
+const HOSTS: [&str; 8] = [
+    "localhost",
+    "127.0.0.1",
+    "shop.test",
+    "*.shop.test",
+    "books.test",
+    "other.test",
+    // Nobody's, whatever a certificate says.
+    "events.eyot.internal",
+    "tick.function.eyot.internal",
+];
 
 /// The command under test.
 pub(crate) fn eyot() -> Command {

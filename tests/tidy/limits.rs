@@ -17,6 +17,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("node", &["edge/node/src"]),
     ("origin", &["sync/origin/src", "sync/origin/tests"]),
     ("plan", &["edge/plan/src", "edge/plan/tests"]),
+    ("state", &["edge/state/src", "edge/state/tests"]),
 ];
 
 /// All tests of a crate, each as the parts of its path: `pull/tests/deaths.rs` and `a_name` give `[pull, deaths, a_name]`.

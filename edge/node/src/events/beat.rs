@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use eyot_bundle::cron::Cron;
 use eyot_bundle::release::Run;
 use eyot_link::events::{TURN_MS, Turn, TurnRequest, TurnStep};
 use jiff::{SignedDuration, Timestamp};
@@ -41,10 +42,13 @@ pub(super) async fn run(
     let mut beat = Beat { ground, entry, schedule, is_away: false };
     let mut from = beat.begin().await;
     loop {
-        let now = Timestamp::now();
-        from = beat.passed_over(from, now);
-        let wait = match beat.schedule.cron.latest(from, now) {
-            Some(planned) => match beat.turn(planned).await {
+        let look = look(&beat.schedule.cron, from, Timestamp::now());
+        from = look.from;
+        if look.missed {
+            beat.missed();
+        }
+        let wait = match look.due {
+            Ok(planned) => match beat.turn(planned).await {
                 Taken::Over => {
                     from = planned;
                     beat.looked(from);
@@ -52,13 +56,36 @@ pub(super) async fn run(
                 }
                 Taken::Later(wait) => wait,
             },
-            None => beat.until_next(from, now),
+            Err(wait) => wait,
         };
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// What a look at the clock says.
+#[derive(Debug, PartialEq)]
+struct Look {
+    /// From when on times are looked at now.
+    from: Timestamp,
+    /// Whether some were left out, which are too old to be made up.
+    missed: bool,
+    /// The last time that is due, or how long to wait before the next look.
+    due: Result<Timestamp, Duration>,
+}
+
+fn look(cron: &Cron, from: Timestamp, now: Timestamp) -> Look {
+    let oldest = now.saturating_sub(MISSED_MAX).unwrap_or(from);
+    let missed = from < oldest && cron.next(from).is_some_and(|due| due <= oldest);
+    // A clock that was set back holds nothing up.
+    let from = from.max(oldest).min(now);
+    let wait = || {
+        let next = cron.next(now).and_then(|next| Duration::try_from(next.duration_since(now)).ok());
+        next.unwrap_or(LOOK).min(LOOK)
+    };
+    Look { from, missed, due: cron.latest(from, now).ok_or_else(wait) }
 }
 
 /// One schedule being run.
@@ -96,24 +123,10 @@ impl Beat {
         self.ground.look(&self.entry.app, &self.schedule.id, until);
     }
 
-    /// What is too old to be made up is left out.
-    fn passed_over(&self, from: Timestamp, now: Timestamp) -> Timestamp {
-        let oldest = now.saturating_sub(MISSED_MAX).unwrap_or(from);
-        if from < oldest && self.schedule.cron.next(from).is_some_and(|due| due <= oldest) {
-            self.count(ScheduleResult::Missed);
-            tracing::warn!(
-                app = %self.entry.app, schedule = self.schedule.written,
-                "times of a schedule were missed so long ago that they are not made up"
-            );
-        }
-        // A clock that was set back holds nothing up for longer than it was.
-        from.max(oldest).min(now)
-    }
-
-    fn until_next(&self, from: Timestamp, now: Timestamp) -> Duration {
-        let next = self.schedule.cron.next(from.max(now));
-        let wait = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok());
-        wait.unwrap_or(LOOK).min(LOOK)
+    fn missed(&self) {
+        self.count(ScheduleResult::Missed);
+        let (app, schedule) = (&self.entry.app, &self.schedule.written);
+        tracing::warn!(%app, schedule, "times of a schedule were missed so long ago that they are not made up");
     }
 
     async fn turn(&mut self, planned: Timestamp) -> Taken {
@@ -240,5 +253,33 @@ impl Beat {
 
     fn count(&self, result: ScheduleResult) {
         self.ground.node.telemetry.schedule(&self.entry.label, &self.schedule.target.route, result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_was_missed_the_last_time_is_made_up_for_an_hour() {
+        let at = |text: &str| -> Timestamp { format!("2026-11-23T{text}Z").parse().expect("a time") };
+        let cron = Cron::parse("*/10 * * * *", "UTC").expect("a schedule");
+        let wait = |seconds| Err(Duration::from_secs(seconds));
+        for (from, now, expect) in [
+            ("06:00:00", "06:05:00", (at("06:00:00"), false, wait(30))),
+            ("06:00:00", "06:09:50", (at("06:00:00"), false, wait(10))),
+            ("06:00:00", "06:10:00", (at("06:00:00"), false, Ok(at("06:10:00")))),
+            ("06:00:00", "06:59:59", (at("06:00:00"), false, Ok(at("06:50:00")))),
+            ("06:00:00", "07:00:00", (at("06:00:00"), false, Ok(at("07:00:00")))),
+            ("06:00:00", "07:10:00", (at("06:10:00"), true, Ok(at("07:10:00")))),
+            ("06:00:00", "05:00:00", (at("05:00:00"), false, wait(30))),
+        ] {
+            let (from_then, missed, due) = expect;
+            assert_eq!(look(&cron, at(from), at(now)), Look { from: from_then, missed, due }, "{from} {now}");
+        }
+        let daily = Cron::parse("0 3 * * *", "UTC").expect("a schedule");
+        let late = look(&daily, at("02:00:00"), at("04:00:01"));
+        assert_eq!((late.missed, late.due.is_ok()), (true, false), "an hour and a second late");
+        assert_eq!(look(&daily, at("02:00:00"), at("03:59:59")).due, Ok(at("03:00:00")));
     }
 }

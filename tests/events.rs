@@ -1,0 +1,176 @@
+//! What nobody asks for: schedules run by one node of three, messages of queues, and that the public can send neither.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use crate::harness::app::App;
+use crate::harness::client::{Ask, PROTOCOLS, ask};
+use crate::harness::nats::{Connection, Nats};
+use crate::harness::process::until;
+use crate::harness::size::size;
+use crate::harness::world::{Node, World};
+
+/// The words between `before` and the dot that ends them, of all that functions said.
+fn said(log: &str, before: &str) -> Vec<String> {
+    log.split(before).skip(1).filter_map(|rest| Some(rest.split_once('.')?.0.to_owned())).collect()
+}
+
+/// The times of schedules that each node has begun, by mode of the function.
+fn begun(nodes: &[Node], function: &str) -> BTreeMap<String, Vec<String>> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for node in nodes {
+        for line in node.process.log().lines().filter(|line| line.contains(function)) {
+            // `2026-11-23T06:00:00Z 1 ` and no body.
+            for time in said(line, "begun at events.eyot.internal io.eyot.schedule ") {
+                all.entry(time).or_default().push(node.id.clone());
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn a_schedule_of_the_fleet_fires_once_for_three_nodes_also_when_one_dies() {
+    let world = World::new();
+    world.grant("shop", &["shop.test"], &[]);
+    let app = App::new("shop", &["shop.test"])
+        .function("tick", "event", "")
+        .function("slow", "event", "env = { MODE = \"slow\" }\nlimits = { wall = \"50s\" }")
+        .function("all", "event", "")
+        .route("shop.test", "/*", "respond = { status = 200 }")
+        .table("[[schedules]]\ncron = \"* * * * * *\"\nrun = \"once\"\nfunction = \"tick\"")
+        .table("[[schedules]]\ncron = \"* * * * *\"\nrun = \"once\"\nfunction = \"slow\"")
+        .table("[[schedules]]\ncron = \"*/2 * * * * *\"\nrun = \"each-node\"\nfunction = \"all\"")
+        .written();
+    world.publish(&app);
+    let mut nodes: Vec<Node> = ["a", "b", "c"].map(|id| world.node(id)).into();
+    let times = |nodes: &[Node]| begun(nodes, "tick").len();
+    until("the schedule has fired", || (times(&nodes) >= 5).then_some(()));
+    // Whoever runs the slow one dies in the middle of it, and another takes it up.
+    let (time, holder) = until("the slow one is run", || {
+        let all = begun(&nodes, "slow");
+        all.into_iter().next().map(|(time, by)| (time, by[0].clone()))
+    });
+    let dies = nodes.iter().position(|node| node.id == holder).expect("one of them");
+    nodes[dies].process.kill();
+    let before = times(&nodes);
+    let all = until("another node takes it up", || {
+        Some(begun(&nodes, "slow")).filter(|all| all.get(&time).is_some_and(|by| by.len() > 1))
+    });
+    assert_eq!((all[&time].len(), all[&time][0] != all[&time][1]), (2, true), "{all:?}");
+    until("the schedule goes on", || (times(&nodes) >= before + 5).then_some(()));
+    // Those that live say that they have run it; no time was run twice, and none by two nodes.
+    let ticks = begun(&nodes, "tick");
+    let twice: Vec<_> = ticks.iter().filter(|(_, by)| by.len() > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    let each = begun(&nodes, "all");
+    let by_all = each.values().filter(|by| by.iter().collect::<BTreeSet<_>>().len() == 3).count();
+    assert!(by_all > 0, "no time of `each-node` was run by all three: {each:?}");
+    assert!(each.values().all(|by| by.len() <= 3), "{each:?}");
+    let live = nodes.iter().find(|node| node.id != holder).expect("two live");
+    let route = "eyot_schedule_times_total{app=\"shop\",route=\"schedule:* * * * * * UTC\"";
+    assert!(live.metric(route) > 0.0);
+    println!("{} times by {:?}", ticks.len(), ticks.values().flatten().collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn the_public_cannot_send_an_event() {
+    let world = World::new();
+    world.grant("shop", &["shop.test"], &[]);
+    let app = App::new("shop", &["shop.test"])
+        .function("tick", "event", "")
+        .route("shop.test", "/*", "function = \"tick\"")
+        .table("[[schedules]]\ncron = \"0 0 1 1 *\"\nfunction = \"tick\"")
+        .written();
+    let number = world.publish(&app);
+    let node = world.node("a");
+    node.wait_for_release(&world, "shop.test", "/", &format!("shop/{number}"));
+    for protocol in PROTOCOLS {
+        for host in ["events.eyot.internal", "tick.function.eyot.internal"] {
+            let forged = Ask::get(&world, &node, protocol, host, "/").method("POST");
+            let forged = ["ce-id", "ce-type", "ce-source", "ce-time"].iter().fold(forged, |ask, it| ask.header(it, "forged"));
+            let answer = ask(forged).unwrap_or_else(|error| panic!("{protocol:?} {host}: {error}"));
+            assert_eq!((answer.status, answer.code().as_str()), (404, "no_route"), "{protocol:?} {host}");
+        }
+    }
+    assert!(!node.process.log().contains("begun at events.eyot.internal"));
+    assert!(node.process.log().contains("begun at shop.test"), "the function itself can be asked");
+}
+
+/// What an app's stream holds, by subject.
+fn held(nats: &mut Connection) -> BTreeMap<String, u64> {
+    let info = nats.api("STREAM.INFO.eyot-shop", &json!({ "subjects_filter": "shop.>" }));
+    serde_json::from_value(info["state"]["subjects"].clone()).unwrap_or_default()
+}
+
+#[test]
+fn every_message_of_a_queue_is_worked_on_or_a_dead_letter_whoever_dies_meanwhile() {
+    let world = World::new();
+    world.grant("shop", &["shop.test"], &["--engine", "nats"]);
+    let mut nats = Nats::new();
+    let app = App::new("shop", &["shop.test"])
+        .function("order", "event", "env = { MODE = \"luck\" }")
+        .route("shop.test", "/*", "respond = { status = 200 }")
+        .table(
+            "[[queues]]\nengine = \"nats\"\nsubject = \"orders.>\"\nfunction = \"order\"\nconcurrency = 8\nattempts = 3\n\
+             backoff = [\"10ms\", \"100ms\"]\ndead_letter = \"orders-dead\"",
+        )
+        .written();
+    world.publish(&app);
+    let stores = format!("[stores]\nnats = {{ url = \"{}\" }}\n", nats.url());
+    let mut nodes: Vec<Node> = ["a", "b", "c"].map(|id| world.node_with(id, &stores)).into();
+    let connected = "eyot_queue_connected{app=\"shop\",route=\"queue:orders.>\"}";
+    until("all take messages", || nodes.iter().all(|node| node.metric(connected) == 1.0).then_some(()));
+    let count = size().messages;
+    let mut client = nats.connect();
+    for number in 0..count {
+        client.publish(&format!("shop.orders.{}", number % 7), &[("Content-Type", "text/plain")], &format!("m-{number}"));
+    }
+    // Another app's subject is no business of this one.
+    until("some are done", || {
+        let left: u64 = held(&mut client).iter().filter(|(subject, _)| *subject != "shop.orders-dead").map(|(_, n)| n).sum();
+        (left < count as u64 * 3 / 4).then_some(())
+    });
+    nodes[2].process.kill();
+    nats.kill();
+    nats.restart();
+    let mut client = nats.connect();
+    let dead = until("all are done or dead", || {
+        let held = held(&mut client);
+        let only_dead = held.keys().all(|subject| subject == "shop.orders-dead");
+        only_dead.then(|| held.get("shop.orders-dead").copied().unwrap_or(0))
+    });
+    let done: BTreeSet<String> = nodes
+        .iter()
+        .flat_map(|node| said(&node.process.log(), "done io.eyot.queue "))
+        .filter_map(|words| words.split(' ').find(|word| word.starts_with("m-")).map(str::to_owned))
+        .collect();
+    let mut letters = BTreeMap::new();
+    let mut next = 1;
+    for _ in 0..dead {
+        let ask = json!({ "seq": next, "next_by_subj": "shop.orders-dead" });
+        let letter = client.api("STREAM.MSG.GET.eyot-shop", &ask)["message"].clone();
+        next = letter["seq"].as_u64().unwrap_or_else(|| panic!("{letter}")) + 1;
+        let text = |name: &str| {
+            let bytes = STANDARD.decode(letter[name].as_str().unwrap_or_default()).expect("base64");
+            String::from_utf8(bytes).expect("text")
+        };
+        letters.insert(text("data"), text("hdrs"));
+    }
+    let all: BTreeSet<String> = (0..count).map(|number| format!("m-{number}")).collect();
+    let ended: BTreeSet<String> = done.iter().cloned().chain(letters.keys().cloned()).collect();
+    let lost: Vec<_> = all.difference(&ended).collect();
+    assert!(lost.is_empty(), "{} of {count} are lost: {lost:?}", lost.len());
+    assert_eq!(letters.len() as u64, dead, "no letter is there twice");
+    for (message, head) in &letters {
+        assert!(head.contains("Eyot-Attempts: 3") && head.contains("Eyot-Function: order"), "{message}: {head}");
+        assert!(head.contains("Eyot-Subject: orders.") && head.contains("Content-Type: text/plain"), "{message}: {head}");
+        let known = ["status 500", "function_trapped", "lost at its last try"];
+        assert!(known.iter().any(|reason| head.contains(reason)), "{message}: {head}");
+    }
+    assert!(dead > 0, "some had no luck three times");
+    println!("{count} messages: {} done, {} dead", done.len(), letters.len());
+}
