@@ -1,13 +1,14 @@
 //! What nobody asks for: schedules run by one node of three, messages of queues, and that the public can send neither.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::harness::app::App;
-use crate::harness::client::{Ask, PROTOCOLS, ask};
+use crate::harness::client::{Ask, PROTOCOLS, ask, unix_asks};
 use crate::harness::nats::{Connection, Nats};
 use crate::harness::process::until;
 use crate::harness::size::size;
@@ -18,18 +19,20 @@ fn said(log: &str, before: &str) -> Vec<String> {
     log.split(before).skip(1).filter_map(|rest| Some(rest.split_once('.')?.0.to_owned())).collect()
 }
 
-/// The times of schedules that each node has begun, by mode of the function.
-fn begun(nodes: &[Node], function: &str) -> BTreeMap<String, Vec<String>> {
+/// The times of a schedule that were begun, and by which nodes.
+fn begun(logs: &[(String, String)], name: &str) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for node in nodes {
-        for line in node.process.log().lines().filter(|line| line.contains(function)) {
-            // `2026-11-23T06:00:00Z 1 ` and no body.
-            for time in said(line, "begun at events.eyot.internal io.eyot.schedule ") {
-                all.entry(time).or_default().push(node.id.clone());
-            }
+    for (node, log) in logs {
+        for time in said(log, &format!("begun {name} at events.eyot.internal io.eyot.schedule ")) {
+            all.entry(time).or_default().push(node.clone());
         }
     }
     all
+}
+
+/// What the nodes have logged so far.
+fn logs(nodes: &[Node]) -> Vec<(String, String)> {
+    nodes.iter().map(|node| (node.id.clone(), node.process.log())).collect()
 }
 
 #[test]
@@ -37,9 +40,9 @@ fn a_schedule_of_the_fleet_fires_once_for_three_nodes_also_when_one_dies() {
     let world = World::new();
     world.grant("shop", &["shop.test"], &[]);
     let app = App::new("shop", &["shop.test"])
-        .function("tick", "event", "")
-        .function("slow", "event", "env = { MODE = \"slow\" }\nlimits = { wall = \"50s\" }")
-        .function("all", "event", "")
+        .function("tick", "event", "env = { NAME = \"tick\" }")
+        .function("slow", "event", "env = { NAME = \"slow\", MODE = \"slow\" }\nlimits = { wall = \"50s\" }")
+        .function("all", "event", "env = { NAME = \"all\" }")
         .route("shop.test", "/*", "respond = { status = 200 }")
         .table("[[schedules]]\ncron = \"* * * * * *\"\nrun = \"once\"\nfunction = \"tick\"")
         .table("[[schedules]]\ncron = \"* * * * *\"\nrun = \"once\"\nfunction = \"slow\"")
@@ -47,26 +50,26 @@ fn a_schedule_of_the_fleet_fires_once_for_three_nodes_also_when_one_dies() {
         .written();
     world.publish(&app);
     let mut nodes: Vec<Node> = ["a", "b", "c"].map(|id| world.node(id)).into();
-    let times = |nodes: &[Node]| begun(nodes, "tick").len();
+    let times = |nodes: &[Node]| begun(&logs(nodes), "tick").len();
     until("the schedule has fired", || (times(&nodes) >= 5).then_some(()));
     // Whoever runs the slow one dies in the middle of it, and another takes it up.
     let (time, holder) = until("the slow one is run", || {
-        let all = begun(&nodes, "slow");
+        let all = begun(&logs(&nodes), "slow");
         all.into_iter().next().map(|(time, by)| (time, by[0].clone()))
     });
     let dies = nodes.iter().position(|node| node.id == holder).expect("one of them");
     nodes[dies].process.kill();
     let before = times(&nodes);
     let all = until("another node takes it up", || {
-        Some(begun(&nodes, "slow")).filter(|all| all.get(&time).is_some_and(|by| by.len() > 1))
+        Some(begun(&logs(&nodes), "slow")).filter(|all| all.get(&time).is_some_and(|by| by.len() > 1))
     });
     assert_eq!((all[&time].len(), all[&time][0] != all[&time][1]), (2, true), "{all:?}");
     until("the schedule goes on", || (times(&nodes) >= before + 5).then_some(()));
     // Those that live say that they have run it; no time was run twice, and none by two nodes.
-    let ticks = begun(&nodes, "tick");
+    let ticks = begun(&logs(&nodes), "tick");
     let twice: Vec<_> = ticks.iter().filter(|(_, by)| by.len() > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
-    let each = begun(&nodes, "all");
+    let each = begun(&logs(&nodes), "all");
     let by_all = each.values().filter(|by| by.iter().collect::<BTreeSet<_>>().len() == 3).count();
     assert!(by_all > 0, "no time of `each-node` was run by all three: {each:?}");
     assert!(each.values().all(|by| by.len() <= 3), "{each:?}");
@@ -76,12 +79,70 @@ fn a_schedule_of_the_fleet_fires_once_for_three_nodes_also_when_one_dies() {
     println!("{} times by {:?}", ticks.len(), ticks.values().flatten().collect::<BTreeSet<_>>());
 }
 
+/// A process that took over, which is nobody's child.
+struct Heir(u64);
+
+impl Heir {
+    fn kill(&self) {
+        let _ = Command::new("kill").args(["-KILL", &self.0.to_string()]).output();
+    }
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn no_time_of_a_schedule_is_begun_twice_by_a_node_whose_process_is_replaced_killed_and_started_again() {
+    let world = World::new();
+    world.grant("shop", &["shop.test"], &[]);
+    let app = App::new("shop", &["shop.test"])
+        .function("tick", "event", "env = { NAME = \"tick\" }")
+        .function("all", "event", "env = { NAME = \"all\" }")
+        .route("shop.test", "/*", "respond = { status = 200 }")
+        .table("[[schedules]]\ncron = \"* * * * * *\"\nrun = \"once\"\nfunction = \"tick\"")
+        .table("[[schedules]]\ncron = \"* * * * * *\"\nrun = \"each-node\"\nfunction = \"all\"")
+        .written();
+    world.publish(&app);
+    let mut node = world.node("a");
+    let begun_of = |logs: &[(String, String)]| ["tick", "all"].map(|name| begun(logs, name));
+    let more = |node: &Node, count: usize| {
+        let before = begun_of(&logs(std::slice::from_ref(node))).map(|times| times.len());
+        until("both are run on", || {
+            let now = begun_of(&logs(std::slice::from_ref(node))).map(|times| times.len());
+            (now[0] >= before[0] + count && now[1] >= before[1] + count).then_some(())
+        });
+    };
+    more(&node, 3);
+    let socket = world.path("a/admin.sock");
+    assert_eq!(unix_asks(&socket, "POST", "/upgrade").0 / 100, 2);
+    let own = u64::from(node.process.id());
+    let heir = until("another process has taken over", || {
+        let state: serde_json::Value = serde_json::from_str(&unix_asks(&socket, "GET", "/status/upgrade").1).ok()?;
+        state["pid"].as_u64().filter(|pid| *pid != own).map(Heir)
+    });
+    more(&node, 3);
+    heir.kill();
+    node.process.kill();
+    let mut all = logs(std::slice::from_ref(&node));
+    node.restart();
+    more(&node, 3);
+    all.extend(logs(std::slice::from_ref(&node)));
+    for times in begun_of(&all) {
+        let twice: Vec<_> = times.iter().filter(|(_, by)| by.len() > 1).collect();
+        assert!(twice.is_empty(), "{twice:?}");
+        assert!(times.len() >= 9, "{times:?}");
+    }
+}
+
 #[test]
 fn the_public_cannot_send_an_event() {
     let world = World::new();
     world.grant("shop", &["shop.test"], &[]);
     let app = App::new("shop", &["shop.test"])
-        .function("tick", "event", "")
+        .function("tick", "event", "env = { NAME = \"tick\" }")
         .route("shop.test", "/*", "function = \"tick\"")
         .table("[[schedules]]\ncron = \"0 0 1 1 *\"\nfunction = \"tick\"")
         .written();
@@ -96,8 +157,8 @@ fn the_public_cannot_send_an_event() {
             assert_eq!((answer.status, answer.code().as_str()), (404, "no_route"), "{protocol:?} {host}");
         }
     }
-    assert!(!node.process.log().contains("begun at events.eyot.internal"));
-    assert!(node.process.log().contains("begun at shop.test"), "the function itself can be asked");
+    assert!(!node.process.log().contains("begun tick at events.eyot.internal"));
+    assert!(node.process.log().contains("begun tick at shop.test"), "the function itself can be asked");
 }
 
 /// What an app's stream holds, by subject.

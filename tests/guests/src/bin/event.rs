@@ -11,7 +11,8 @@ fn handle(request: wasip2::http::types::IncomingRequest, out: wasip2::http::type
     let mut body = Vec::new();
     guests::copy(request.consume().expect("taken once"), |piece| body.extend_from_slice(piece));
     let body = String::from_utf8_lossy(&body).into_owned();
-    println!("begun at {authority} {kind} {time} {attempt} {body}.");
+    let name = std::env::var("NAME").unwrap_or_default();
+    println!("begun {name} at {authority} {kind} {time} {attempt} {body}.");
     match std::env::var("MODE").as_deref() {
         Ok("slow") => guests::sleep_ms(20_000),
         // Four of ten fail, each half in its own way.
