@@ -23,6 +23,6 @@ fn handle(request: wasip2::http::types::IncomingRequest, out: wasip2::http::type
         },
         _ => {}
     }
-    println!("done {kind} {time} {body}.");
+    println!("done {kind} {body} {time}.");
     guests::answer(out, 204, &[], b"");
 }
