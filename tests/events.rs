@@ -152,7 +152,8 @@ fn the_public_cannot_send_an_event() {
     for protocol in PROTOCOLS {
         for host in ["events.eyot.internal", "tick.function.eyot.internal"] {
             let forged = Ask::get(&world, &node, protocol, host, "/").method("POST");
-            let forged = ["ce-id", "ce-type", "ce-source", "ce-time"].iter().fold(forged, |ask, it| ask.header(it, "forged"));
+            let forged =
+                ["ce-id", "ce-type", "ce-source", "ce-time"].iter().fold(forged, |ask, it| ask.header(it, "forged"));
             let answer = ask(forged).unwrap_or_else(|error| panic!("{protocol:?} {host}: {error}"));
             assert_eq!((answer.status, answer.code().as_str()), (404, "no_route"), "{protocol:?} {host}");
         }
@@ -188,11 +189,16 @@ fn every_message_of_a_queue_is_worked_on_or_a_dead_letter_whoever_dies_meanwhile
     let count = size().messages;
     let mut client = nats.connect();
     for number in 0..count {
-        client.publish(&format!("shop.orders.{}", number % 7), &[("Content-Type", "text/plain")], &format!("m-{number}"));
+        client.publish(
+            &format!("shop.orders.{}", number % 7),
+            &[("Content-Type", "text/plain")],
+            &format!("m-{number}"),
+        );
     }
     // Another app's subject is no business of this one.
     until("some are done", || {
-        let left: u64 = held(&mut client).iter().filter(|(subject, _)| *subject != "shop.orders-dead").map(|(_, n)| n).sum();
+        let left: u64 =
+            held(&mut client).iter().filter(|(subject, _)| *subject != "shop.orders-dead").map(|(_, n)| n).sum();
         (left < count as u64 * 3 / 4).then_some(())
     });
     nodes[2].process.kill();
@@ -228,7 +234,10 @@ fn every_message_of_a_queue_is_worked_on_or_a_dead_letter_whoever_dies_meanwhile
     assert_eq!(letters.len() as u64, dead, "no letter is there twice");
     for (message, head) in &letters {
         assert!(head.contains("Eyot-Attempts: 3") && head.contains("Eyot-Function: order"), "{message}: {head}");
-        assert!(head.contains("Eyot-Subject: orders.") && head.contains("Content-Type: text/plain"), "{message}: {head}");
+        assert!(
+            head.contains("Eyot-Subject: orders.") && head.contains("Content-Type: text/plain"),
+            "{message}: {head}"
+        );
         let known = ["status 500", "function_trapped", "lost at its last try"];
         assert!(known.iter().any(|reason| head.contains(reason)), "{message}: {head}");
     }

@@ -11,9 +11,9 @@ use eyot_link::events::{TURN_MS, Turn, TurnRequest, TurnStep};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
+use super::Ground;
 use super::message::{self, Event};
 use super::turns::May;
-use super::Ground;
 use crate::entry::{Entry, Schedule};
 use crate::telemetry::ScheduleResult;
 
@@ -198,7 +198,9 @@ impl Beat {
         for _ in 0..DONE_TRIES {
             match self.ask(planned, TurnStep::Done).await {
                 Ok(_) => return,
-                Err(why) => tracing::debug!(app = %self.entry.app, why, "the origin did not hear that a schedule has ended"),
+                Err(why) => {
+                    tracing::debug!(app = %self.entry.app, why, "the origin did not hear that a schedule has ended")
+                }
             }
             tokio::time::sleep(LATER_MAX).await;
         }
@@ -209,12 +211,8 @@ impl Beat {
     }
 
     async fn ask(&self, planned: Timestamp, step: TurnStep) -> Result<Turn, String> {
-        let request = TurnRequest {
-            schedule: self.schedule.id.clone(),
-            planned,
-            process: self.ground.process.clone(),
-            step,
-        };
+        let request =
+            TurnRequest { schedule: self.schedule.id.clone(), planned, process: self.ground.process.clone(), step };
         match tokio::time::timeout(ANSWER, self.ground.client.turn(&self.entry.app, &request)).await {
             Ok(answer) => answer.map_err(|error| error.to_string()),
             Err(_) => Err(format!("the origin did not answer in {} s", ANSWER.as_secs())),

@@ -157,8 +157,11 @@ mod tests {
         };
         let request = request(event).expect("a request");
         assert_eq!((request.method(), request.uri().to_string().as_str()), (&Method::POST, URL));
-        let mut fields: Vec<_> =
-            request.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))).collect();
+        let mut fields: Vec<_> = request
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+            .collect();
         fields.sort();
         assert_eq!(
             fields,

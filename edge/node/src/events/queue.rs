@@ -12,12 +12,7 @@ use super::message::{self, Event};
 use crate::entry::{Entry, Queue};
 
 /// Runs a queue until it is told to stop and what it works on has ended.
-pub(super) async fn run(
-    ground: Arc<Ground>,
-    entry: Arc<Entry>,
-    queue: Arc<Queue>,
-    stop: watch::Receiver<bool>,
-) {
+pub(super) async fn run(ground: Arc<Ground>, entry: Arc<Entry>, queue: Arc<Queue>, stop: watch::Receiver<bool>) {
     let bound = eyot_state::Queue { app: entry.app.clone(), release: entry.release, spec: queue.spec.clone() };
     let queues = ground.queues.clone();
     let worker = Arc::new(Work { ground, entry, queue, was_there: AtomicBool::new(true) });

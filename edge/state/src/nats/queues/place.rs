@@ -125,3 +125,44 @@ fn now_s() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eyot_bundle::release;
+
+    fn queue(app: &str, subject: &str) -> Queue {
+        let spec = release::Queue {
+            engine: release::Engine::Nats,
+            subject: subject.to_owned(),
+            function: "order".parse().expect("a name"),
+            concurrency: 8,
+            attempts: 5,
+            backoff_ms: vec![1_000],
+            dead_letter: None,
+        };
+        Queue { app: app.parse().expect("a name"), release: 1, spec }
+    }
+
+    #[test]
+    fn an_apps_stream_and_queues_hold_subjects_under_its_own_name_and_no_other_apps() {
+        for (app, other) in [("shop", "shop-2"), ("shop-2", "shop"), ("a", "b")] {
+            let own = stream(&app.parse().expect("a name"), 1);
+            let others = stream(&other.parse().expect("a name"), 1);
+            assert!(own.name != others.name && !subject::meet(&own.subjects[0], &others.subjects[0]), "{app} {other}");
+            for text in ["orders.>", ">", "*", "shop-2.x"] {
+                let config = config(&queue(app, text));
+                assert!(subject::meet(&config.filter_subject, &own.subjects[0]), "{text}");
+                assert!(!subject::meet(&config.filter_subject, &others.subjects[0]), "{text}");
+                assert_eq!((config.max_deliver, config.ack_policy), (-1, AckPolicy::Explicit));
+            }
+        }
+    }
+
+    #[test]
+    fn a_queue_has_one_name_in_all_releases_and_another_subject_has_another() {
+        assert_eq!(name("orders.>"), name("orders.>"));
+        assert_ne!(name("orders.>"), name("orders.*"));
+        assert_eq!(name("orders.>").len(), 18);
+    }
+}
