@@ -81,6 +81,20 @@ pub struct FunctionSource {
     pub purge: bool,
 }
 
+impl FunctionSource {
+    /// What the component asks for and will find empty, in words for its author. It runs all the same: it may know what to
+    /// do without.
+    pub fn unbound(&self, facts: &ComponentFacts) -> Vec<&'static str> {
+        let asks = |interface: &str| facts.imports.iter().any(|import| import.starts_with(interface));
+        let rows = [
+            ("wasi:keyvalue/store@", self.stores.is_empty(), "opens stores, and its `stores` binds none"),
+            ("wasi:config/", self.config.is_empty(), "reads its configuration, and has no `config`"),
+            ("eyot:edge/secrets@", self.secrets.is_empty(), "asks for secrets, and its `secrets` names none"),
+        ];
+        rows.into_iter().filter(|(interface, empty, _)| *empty && asks(interface)).map(|(.., words)| words).collect()
+    }
+}
+
 /// A folder of files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilesSource {

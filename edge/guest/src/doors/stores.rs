@@ -43,7 +43,8 @@ pub trait Store: Send + Sync {
     /// Sets the value of `key` if its revision is still `revision`; 0: if it has none. `false`: it is another.
     fn swap(&self, key: String, revision: u64, value: Bytes) -> Storing<bool>;
 
-    /// The values of `keys`, in their order.
+    /// The values of `keys`, in their order. At most 64 are asked for at once; how much they are together is bounded behind
+    /// this door, for all of it is in memory.
     fn get_many(&self, keys: Vec<String>) -> Storing<Vec<Option<Bytes>>>;
 
     /// Sets several values. Where it fails, some may be set.

@@ -31,8 +31,8 @@ mod bindings {
     });
 }
 
-/// Keys of a batch that are asked for at once: so many values are in the host's memory beside those that fit.
-const AT_ONCE: usize = 8;
+/// Keys of a batch that are asked for at once.
+const AT_ONCE: usize = 64;
 
 /// A store that the guest has opened.
 #[expect(unreachable_pub, reason = "the bindings export it again, within this file")]

@@ -277,7 +277,7 @@ async fn what_the_host_keeps_for_a_guest_is_bounded_and_the_apps() {
     let answer = given(many).stores(&shelf).send().await.expect("an answer");
     let told: Vec<_> = answer.text().lines().collect();
     assert!(told[1].starts_with("[Some") && told[2] == full && told[3].starts_with("[Some"), "{told:?}");
-    let poor = Arc::new(Share { memory_bytes_max: Some(8 << 20), ..Share::default() });
+    let poor = Arc::new(Share { memory_bytes_max: Some(4 << 20), ..Share::default() });
     let answer = given("open shop\ncas a\ncas a\ncas a\ncas a").stores(&shelf).share(&poor).send().await;
     assert!(answer.expect("an answer").text().contains("the app's memory on this node is used up"));
 }

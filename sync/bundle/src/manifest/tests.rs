@@ -168,3 +168,26 @@ fn each_bad_manifest_gives_all_its_problems_at_once_with_file_and_line() {
     }
     assert!(seen >= 10, "only {seen} bad manifests were found");
 }
+
+#[test]
+fn what_a_component_asks_for_and_will_find_empty_is_said() {
+    let source = |keys: &str| {
+        let manifest =
+            format!("app = \"shop\"\nhosts = [\"a.example\"]\n[functions.f]\npath = \".\"\nwasm = \"f.wasm\"\n{keys}");
+        Manifest::parse("eyot.toml", &manifest).expect("a good manifest").functions["f"].clone()
+    };
+    let imports = [
+        "eyot:edge/client@0.1.0",
+        "eyot:edge/secrets@0.1.0",
+        "wasi:config/store@0.2.0-rc.1",
+        "wasi:keyvalue/store@0.2.0-draft2",
+    ];
+    let facts = |imports: &[&str]| ComponentFacts {
+        world: WORLD.to_owned(),
+        imports: imports.iter().map(|import| (*import).to_owned()).collect(),
+    };
+    let said = source("").unbound(&facts(&imports));
+    assert!(said.len() == 3 && said[0].contains("`stores`") && said[2].contains("`secrets`"), "{said:?}");
+    assert_eq!(source("config = { mode = \"live\" }").unbound(&facts(&imports)).len(), 2);
+    assert_eq!(source("").unbound(&facts(&imports[..1])), [""; 0]);
+}

@@ -130,21 +130,21 @@ fn edge(verb: &str, words: &[&str]) -> String {
             guests::sleep_ms(1);
             format!("{}", sum > 0)
         }
-        "secret" => told(secrets::get(words[0]).map(text)),
+        "secret" => told(secrets::get(words[0]).map(text).map_err(|error| error.name())),
         "rate" => {
             let cost = words.get(3).map_or(1, |cost| number(cost));
             let taken = rate_limit::take(words[2], number(words[0]), number(words[1]), cost);
-            told(taken.map(|it| (it.allowed, it.remaining, it.reset_ms)))
+            told(taken.map(|it| (it.allowed, it.remaining, it.reset_ms)).map_err(|error| error.name()))
         }
-        "keys-of" => told(cache::add_keys(&many(words))),
-        "keep" => told(cache::keep(number(words[0]))),
+        "keys-of" => told(cache::add_keys(&many(words)).map_err(|error| error.name())),
+        "keep" => told(cache::keep(number(words[0])).map_err(|error| error.name())),
         "purge" => {
             let what = match words[0] {
                 "app" => cache::Target::App,
                 "key" => cache::Target::Key(words[1].to_owned()),
                 _ => cache::Target::Url(words[1].to_owned()),
             };
-            told(cache::purge(&what, words.contains(&"soft")))
+            told(cache::purge(&what, words.contains(&"soft")).map_err(|error| error.name()))
         }
         _ => panic!("{verb} is nothing it does"),
     }
