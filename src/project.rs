@@ -88,6 +88,9 @@ impl Project {
                 build(name, command, &folder, &progress).await?;
             }
             let component = component(name, source, &folder)?;
+            for words in source.unbound(&component.built.facts) {
+                out.note(format!("function `{name}` {words}"));
+            }
             components.insert(name.clone(), component);
         }
         Ok(components)
