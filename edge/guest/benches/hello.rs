@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eyot_bundle::digest::Digest;
-use eyot_bundle::release::Limits;
+use eyot_bundle::release::{Limits, Reuse};
 use eyot_guest::{
     Call, Doors, Entering, Fetch, FetchTimeouts, Fetching, Function, Limit, Log, LogLevel, LogStream, Meter, Runtime,
     Settings, compile,
@@ -129,6 +129,7 @@ fn main() {
         limits: Limits::default(),
         env: Vec::new(),
         config: Vec::new(),
+        reuse: Reuse::default(),
     };
     let function = Arc::new(function);
     let caller = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -1,7 +1,7 @@
 //! The account of one call: what it has spent, what it has answered, and how it ended. The guest's thread writes it, the
 //! response's body reads it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -9,15 +9,14 @@ use eyot_bundle::release::Limits;
 use eyot_plan::fault::{Code, Fault};
 use http::Response;
 use wasmtime_wasi_http::WasiBody;
-use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 use crate::call::{Meter, Remaining};
 use crate::clock;
 use crate::doors::Limit;
 use crate::tree::{Sender, Tree};
 
-/// What a guest gave through its response-outparam.
-pub(crate) type Answered = Result<Response<WasiBody>, ErrorCode>;
+/// What a guest answered; or the error it gave instead, by name.
+pub(crate) type Answered = Result<Response<WasiBody>, String>;
 
 /// The account of one call.
 pub(crate) struct Account {
@@ -41,6 +40,8 @@ pub(crate) struct Account {
     touched_ms: AtomicU64,
     /// The last poll ended in a yield: it can go on at once.
     yielded: AtomicBool,
+    /// Bodies on their way to the guest that have not ended.
+    flows: AtomicUsize,
     story: Mutex<Story>,
 }
 
@@ -79,6 +80,7 @@ impl Account {
             settled_ns: AtomicU64::new(0),
             touched_ms: AtomicU64::new(0),
             yielded: AtomicBool::new(false),
+            flows: AtomicUsize::new(0),
             story: Mutex::default(),
         }
     }
@@ -176,6 +178,20 @@ impl Account {
     /// Whether it gave way since this was last asked.
     pub(crate) fn take_gave_way(&self) -> bool {
         self.yielded.swap(false, Ordering::Relaxed)
+    }
+
+    /// A body begins or ends on its way to the guest.
+    pub(crate) fn flows(&self, begins: bool) {
+        if begins {
+            self.flows.fetch_add(1, Ordering::Relaxed)
+        } else {
+            self.flows.fetch_sub(1, Ordering::Relaxed)
+        };
+    }
+
+    /// Whether any body is on its way to the guest.
+    pub(crate) fn has_flows(&self) -> bool {
+        self.flows.load(Ordering::Relaxed) > 0
     }
 
     /// The guest answered.

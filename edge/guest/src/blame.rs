@@ -1,6 +1,8 @@
 //! What went wrong, in the words of the error contract: traps and refusals of guests to faults, faults to what a guest is
 //! told.
 
+use std::fmt::Debug;
+
 use eyot_plan::fault::{Code, Fault};
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
@@ -39,7 +41,15 @@ pub(crate) fn ended(error: &wasmtime::Error, account: &Account) -> Result<(), Fa
 
 /// The cause of a trap, for the log.
 fn cause(error: &wasmtime::Error) -> String {
-    let mut text = format!("{error:#}");
+    cut(format!("{error:#}"))
+}
+
+/// An error that a guest gave instead of a response, for the log.
+pub(crate) fn answered(code: &impl Debug) -> String {
+    cut(format!("{code:?}"))
+}
+
+fn cut(mut text: String) -> String {
     if text.len() > CAUSE_BYTES_MAX {
         let cut = (0..=CAUSE_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(cut);

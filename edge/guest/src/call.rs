@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
-use eyot_bundle::release::Limits;
+use eyot_bundle::release::{Limits, Reuse};
 use eyot_plan::body::Body;
 use eyot_plan::fault::Fault;
 use http::Request;
@@ -51,6 +51,8 @@ pub struct Function {
     pub env: Vec<(String, String)>,
     /// What `wasi:config` tells it.
     pub config: Vec<(String, String)>,
+    /// How often one instance of it is used.
+    pub reuse: Reuse,
 }
 
 impl fmt::Debug for Function {
@@ -58,8 +60,8 @@ impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |pairs: &[(String, String)]| pairs.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         let (env, config) = (names(&self.env), names(&self.config));
-        let Self { app, name, release, code, limits, env: _, config: _ } = self;
-        write!(f, "Function({app}/{release} {name}, {code}, {limits:?}, {env:?}, {config:?})")
+        let Self { app, name, release, code, limits, env: _, config: _, reuse } = self;
+        write!(f, "Function({app}/{release} {name}, {code}, {limits:?}, {env:?}, {config:?}, {reuse:?})")
     }
 }
 

@@ -46,6 +46,12 @@ pub(crate) struct Held {
     /// Its place in its app's share.
     pub(crate) _share: Box<dyn Send>,
     /// Its slot.
+    pub(crate) _slot: Slot,
+}
+
+/// A slot, and what a call of WASI 0.3 has beside it.
+pub(crate) struct Slot {
+    pub(crate) _of_0_3: Option<OwnedSemaphorePermit>,
     pub(crate) _slot: OwnedSemaphorePermit,
 }
 
@@ -95,8 +101,7 @@ impl Charged {
             (None, None) => return,
             (Some(Ok(())), None) => Err(self.account.blamed().unwrap_or(Code::FunctionGaveNoResponse.into())),
             (_, Some(Err(code))) => {
-                let gave_none =
-                    || Fault::new(Code::FunctionGaveNoResponse).because(format_args!("it answered {code:?}"));
+                let gave_none = || Fault::new(Code::FunctionGaveNoResponse).because(format_args!("it answered {code}"));
                 Err(self.account.blamed().unwrap_or_else(gave_none))
             }
             (ended, Some(Ok(response))) => answer::check(response, &self.account, &self.method, ended.is_some()),
@@ -223,7 +228,7 @@ mod tests {
             account.touch();
         }
         let slot = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("free");
-        let held = Held { _witness: Box::new(()), _share: Box::new(()), _slot: slot };
+        let held = Held { _witness: Box::new(()), _share: Box::new(()), _slot: Slot { _of_0_3: None, _slot: slot } };
         let (caller, _answer) = oneshot::channel();
         let guest = std::future::pending();
         let mut charged = Charged::new(guest, Arc::clone(&account), Method::GET, caller, Turn::here(), held);

@@ -11,18 +11,43 @@ use tokio::sync::OnceCell;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::artefacts::Artefacts;
-use crate::guest::State;
+use crate::engine::Engines;
 use crate::host;
 use crate::load;
 use crate::settings::Error;
+use crate::state::State;
+use crate::world::World;
 
 /// A function's code, ready to be instantiated.
 pub(crate) struct Code {
-    pub(crate) pre: ProxyPre<State>,
+    pub(crate) pre: Pre,
     /// Its size on disk.
     bytes: u64,
+}
+
+/// The same, by its world.
+pub(crate) enum Pre {
+    V02(ProxyPre<State>),
+    V03(ServicePre<State>),
+}
+
+impl Code {
+    pub(crate) fn engine(&self) -> &Engine {
+        match &self.pre {
+            Pre::V02(pre) => pre.engine(),
+            Pre::V03(pre) => pre.engine(),
+        }
+    }
+
+    pub(crate) fn world(&self) -> World {
+        match &self.pre {
+            Pre::V02(_) => World::V02,
+            Pre::V03(_) => World::V03,
+        }
+    }
 }
 
 /// The cache.
@@ -35,8 +60,8 @@ pub(crate) struct Codes {
 
 /// What loading needs.
 struct Shelf {
-    engine: Engine,
-    linker: Linker<State>,
+    engines: Engines,
+    linkers: [Linker<State>; 2],
     artefacts: Artefacts,
 }
 
@@ -49,13 +74,10 @@ struct Place {
 }
 
 impl Codes {
-    pub(crate) fn new(engine: Engine, artefacts: Artefacts, bytes_max: u64) -> Result<Self, Error> {
-        let mut linker = Linker::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-            .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
-            .and_then(|()| host::add_to_linker(&mut linker))
-            .map_err(|error| Error::Engine(format!("{error:#}")))?;
-        let shelf = Arc::new(Shelf { engine, linker, artefacts });
+    pub(crate) fn new(engines: Engines, artefacts: Artefacts, bytes_max: u64) -> Result<Self, Error> {
+        let refuse = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
+        let [old, new] = World::ALL.map(|world| linker(&engines, world).map_err(refuse));
+        let shelf = Arc::new(Shelf { linkers: [old?, new?], engines, artefacts });
         Ok(Self { shelf, places: Mutex::default(), bytes_max, clock: AtomicU64::new(0) })
     }
 
@@ -130,10 +152,28 @@ impl Shelf {
 
     fn link(&self, artefact: &Path, bytes: u64) -> Result<Arc<Code>, Error> {
         let refuse = |error: wasmtime::Error| Error::Compile(format!("{error:#}"));
-        let component = load::component(&self.engine, artefact).map_err(refuse)?;
-        let pre = self.linker.instantiate_pre(&component).and_then(ProxyPre::new).map_err(refuse)?;
-        Ok(Arc::new(Code { pre, bytes }))
+        let (world, component) = load::component(&self.engines, artefact).map_err(refuse)?;
+        let pre = |linker: &Linker<State>| linker.instantiate_pre(&component);
+        let [old, new] = &self.linkers;
+        let pre = match world {
+            World::V02 => pre(old).and_then(ProxyPre::new).map(Pre::V02),
+            World::V03 => pre(new).and_then(ServicePre::new).map(Pre::V03),
+        };
+        Ok(Arc::new(Code { pre: pre.map_err(refuse)?, bytes }))
     }
+}
+
+/// What components of a world are given. Those of 0.3 are given 0.2 too: what their languages bring along imports it.
+fn linker(engines: &Engines, world: World) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engines.of(world));
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    host::add_to_linker(&mut linker)?;
+    if world == World::V03 {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
+    Ok(linker)
 }
 
 async fn blocking<T: Send + 'static>(load: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

@@ -7,6 +7,7 @@ use eyot_bundle::digest::{self, Digest};
 
 use crate::engine;
 use crate::settings::Error;
+use crate::world::World;
 
 /// A component larger than this is not compiled, in bytes.
 pub const WASM_BYTES_MAX: usize = 64 << 20;
@@ -16,15 +17,17 @@ pub fn compile(wasm: &[u8]) -> Result<Vec<u8>, Error> {
     if wasm.len() > WASM_BYTES_MAX {
         return Err(Error::Compile(format!("{} bytes, more than {WASM_BYTES_MAX}", wasm.len())));
     }
-    engine::compiling()?.precompile_component(wasm).map_err(|error| Error::Compile(format!("{error:#}")))
+    engine::compiling(World::of(wasm))?.precompile_component(wasm).map_err(|error| Error::Compile(format!("{error:#}")))
 }
 
-/// What an artefact must have been made by to be loaded here: version, target and options of the compiler, and this build.
+/// What an artefact must have been made by to be loaded here: version, target and options of the compilers of all worlds,
+/// and this build.
 pub fn compatibility() -> Result<Digest, Error> {
-    let engine = engine::compiling()?;
     let mut hasher = Sha256::default();
     hasher.write(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
-    engine.precompile_compatibility_hash().hash(&mut hasher);
+    for world in World::ALL {
+        engine::compiling(world)?.precompile_compatibility_hash().hash(&mut hasher);
+    }
     Ok(hasher.0.finish())
 }
 

@@ -15,6 +15,7 @@ use crate::charged::Beside;
 use crate::clock;
 use crate::doors::{Fetch, FetchTimeouts};
 use crate::flow::{self, Kind, Outgoing};
+use crate::world::World;
 
 /// Pieces of an outgoing body that may wait to be read.
 const BODY_PIECES_MAX: usize = 8;
@@ -27,6 +28,8 @@ pub(crate) struct Egress {
     pub(crate) fetch: Arc<dyn Fetch>,
     /// Where connections live.
     pub(crate) io: Handle,
+    /// Whose way out it is.
+    pub(crate) world: World,
 }
 
 type Ending = Box<dyn Future<Output = Result<(), WasiError>> + Send>;
@@ -69,7 +72,11 @@ impl WasiHttpHooks for Egress {
             let ending: Ending = Box::new(std::future::ready(Ok(())));
             Ok((Response::from_parts(parts, body), ending))
         };
-        Box::new(Beside { work: Box::pin(work), account: beside })
+        match self.world {
+            World::V02 => Box::new(Beside { work: Box::pin(work), account: beside }),
+            // It is polled within the guest's own turn, which is charged.
+            World::V03 => Box::new(work),
+        }
     }
 
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
@@ -77,6 +84,10 @@ impl WasiHttpHooks for Egress {
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_PIECE_BYTES
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_PIECE_BYTES
     }
 }

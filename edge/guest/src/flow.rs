@@ -101,6 +101,7 @@ pub(crate) async fn open(body: eyot_plan::body::Body, io: &Handle, account: &Arc
         let (sender, receiver) = mpsc::channel(PIECES_MAX);
         (receiver, AbortOnDrop::new(io.spawn(inlet.run(sender)).abort_handle()))
     });
+    account.flows(true);
     Flow { first, rest, account: Arc::clone(account), kind }
 }
 
@@ -170,6 +171,12 @@ impl Flow {
     }
 }
 
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.account.flows(false);
+    }
+}
+
 impl Body for Flow {
     type Data = Bytes;
     type Error = WasiError;
@@ -219,7 +226,8 @@ impl Body for Outgoing {
         let unfinished = || Fault::new(Code::FunctionTrapped).because("it left the body of its request unfinished");
         let polled = match polled {
             Some(frame) => Some(frame.map_err(|_| unfinished())),
-            None => self.account.failed().map(Err),
+            // Where the guest is gone, so is what it had begun: that this is all of it, nobody can say any more.
+            None => self.account.ended().map(|how| Err(how.err().unwrap_or_else(unfinished))),
         };
         if let None | Some(Err(_)) = polled {
             self.body = None;

@@ -1,166 +1,149 @@
-//! One guest: its store, its instance, its call. All of it lives and ends on one thread.
+//! One guest: its store, its instance, its calls. All of it lives on one thread, and ends there.
 
 use std::sync::Arc;
 
 use eyot_plan::fault::Fault;
 use http::Request;
-use tokio::runtime::Handle;
-use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
-use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_http::p2::bindings::Proxy;
+use wasmtime_wasi_http::p3::bindings::Service;
 
 use crate::account::Account;
 use crate::blame;
-use crate::call::Function;
-use crate::clock;
-use crate::code::Code;
-use crate::doors::{Doors, LogStream};
-use crate::egress::Egress;
+use crate::code::{Code, Pre};
 use crate::flow::Flow;
-use crate::host::{Host, Hosts, View};
-use crate::room::Room;
-use crate::stdio::Said;
+use crate::state::{HANDLES_MAX, State, Visit};
+use crate::{p2, p3};
 
 /// What a guest may give to one host call, in bytes.
 const HOSTCALL_BYTES_MAX: usize = 4 << 20;
-/// Handles of a guest, and resources behind them.
-const HANDLES_MAX: usize = 4096;
-/// Random bytes at once.
-const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
-/// What a store holds.
-pub(crate) struct State {
-    wasi: WasiCtx,
-    http: WasiHttpCtx,
-    table: ResourceTable,
-    egress: Egress,
-    host: Host,
-    room: Room,
+/// An instance in its store.
+pub(crate) struct Live {
+    /// Its code, which stays loaded as long.
+    code: Arc<Code>,
+    store: Store<State>,
+    /// Absent: it is not instantiated yet.
+    handler: Option<Handler>,
+    /// Calls it has served.
+    served: u32,
 }
 
-impl State {
-    /// The state of a call of `function`; of none: only to instantiate.
-    pub(crate) fn new(
-        account: &Arc<Account>,
-        function: Option<Arc<Function>>,
-        request_id: String,
-        doors: &Doors,
-        io: Handle,
-    ) -> Self {
-        let said = Said::new(Arc::clone(&doors.log));
-        let wasi = WasiCtx::builder()
-            .envs(function.as_ref().map_or(&[], |function| &function.env))
-            .stdout(said.stream(LogStream::Stdout))
-            .stderr(said.stream(LogStream::Stderr))
-            .wall_clock(clock::Wall)
-            .monotonic_clock(clock::Monotonic(account.began))
-            .max_random_size(RANDOM_BYTES_MAX)
-            .allow_tcp(false)
-            .allow_udp(false)
-            .allow_ip_name_lookup(false)
-            .build();
-        let mut http = WasiHttpCtx::new();
-        // In memory fields take more than on the wire, where `answer` counts them exactly.
-        http.set_field_size_limit(usize::try_from(account.limits.header_bytes).unwrap_or(usize::MAX).saturating_mul(2));
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(HANDLES_MAX);
-        let host = Host::new(account, function, request_id, doors, said, io.clone());
-        let egress = Egress { account: Arc::clone(account), fetch: Arc::clone(&doors.fetch), io };
-        Self { wasi, http, table, egress, host, room: Room::new(Arc::clone(account)) }
+/// What a component exports.
+enum Handler {
+    V02(Proxy),
+    V03 {
+        service: Service,
+        /// Tasks, streams and futures that there were before its first call.
+        idle: usize,
+    },
+}
+
+impl Live {
+    /// A store under the account's limits, without an instance.
+    fn new(code: Arc<Code>, visit: Visit) -> Self {
+        let mut store = Store::new(code.engine(), State::new(visit, code.world()));
+        store.limiter(|state| &mut state.room);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_max_component_handles(HANDLES_MAX);
+        store.epoch_deadline_callback(|context| {
+            let account = context.data().account();
+            if let Some(fault) = account.spent_under_way() {
+                account.cut(fault);
+                return Ok(UpdateDeadline::Interrupt);
+            }
+            account.gave_way();
+            // The plain `Yield` would be scheduled before all others.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        store.set_epoch_deadline(1);
+        Self { code, store, handler: None, served: 0 }
     }
-}
 
-impl State {
-    /// Breaks off every body that the guest began and did not finish: what is left of one when its store goes would end
-    /// it as if it were whole. Of a response and of a request it sent alike.
-    fn break_off(&mut self) {
-        for left in self.table.iter_mut() {
-            if let Some(body) = left.downcast_mut::<HostOutgoingBody>() {
-                let (other, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
-                std::mem::replace(body, other).abort();
+    /// One that has served, for another call; a new one where there is none, or where its app has no room for it.
+    fn of(code: Arc<Code>, kept: Option<Self>, visit: Visit) -> Self {
+        let Some(mut live) = kept else { return Self::new(code, visit) };
+        match live.store.data_mut().turn_to(visit) {
+            Ok(()) => {
+                live.store.set_epoch_deadline(1);
+                live
+            }
+            Err(visit) => {
+                drop(live);
+                Self::new(code, visit)
             }
         }
     }
-}
 
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    async fn start(&mut self) -> wasmtime::Result<()> {
+        let store = &mut self.store;
+        self.handler = Some(match &self.code.pre {
+            Pre::V02(pre) => Handler::V02(pre.instantiate_async(store).await?),
+            Pre::V03(pre) => {
+                let service = pre.instantiate_async(&mut *store).await?;
+                Handler::V03 { service, idle: store.concurrent_state_table_size() }
+            }
+        });
+        Ok(())
     }
-}
 
-impl WasiHttpView for State {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.egress, table: &mut self.table, ctx: &mut self.http }
-    }
-}
-
-impl Hosts for State {
-    fn view(&mut self) -> View<'_> {
-        View { host: &mut self.host, table: &mut self.table, memory_bytes_left: self.room.left_bytes() }
-    }
-}
-
-/// A store under the account's limits.
-fn store(code: &Code, state: State, account: &Arc<Account>) -> Store<State> {
-    let mut store = Store::new(code.pre.engine(), state);
-    store.limiter(|state| &mut state.room);
-    store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
-    store.set_max_component_handles(HANDLES_MAX);
-    store.set_epoch_deadline(1);
-    let account = Arc::clone(account);
-    store.epoch_deadline_callback(move |_| {
-        if let Some(fault) = account.spent_under_way() {
-            account.cut(fault);
-            return Ok(UpdateDeadline::Interrupt);
+    async fn serve(&mut self, request: Request<Flow>, account: &Arc<Account>) -> wasmtime::Result<()> {
+        if self.handler.is_none() {
+            self.start().await?;
         }
-        account.gave_way();
-        // The plain `Yield` would be scheduled before all others.
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-    });
-    store
+        self.served += 1;
+        match &self.handler {
+            Some(Handler::V02(proxy)) => p2::call(proxy, &mut self.store, request, account).await,
+            Some(Handler::V03 { service, .. }) => p3::call(service, &mut self.store, request, account).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it may serve another call: of so many in all, and only if nothing of this one is left.
+    fn may_go_on(&mut self, requests: u32) -> bool {
+        let is_idle = match self.handler {
+            Some(Handler::V03 { idle, .. }) => self.store.concurrent_state_table_size() == idle,
+            _ => true,
+        };
+        self.served < requests && is_idle && self.store.data_mut().is_clean()
+    }
 }
 
-/// Runs a call to its end, which the account knows before the store goes.
-pub(crate) async fn run(code: Arc<Code>, state: State, request: Request<Flow>, account: Arc<Account>) {
-    let mut store = store(&code, state, &account);
-    let how = match call(&code, &mut store, request, &account).await {
-        Ok(()) => Ok(()),
-        Err(error) => blame::ended(&error, &account),
-    };
-    store.data_mut().break_off();
-    let late = || account.is_cut().or_else(|| account.spent_under_way());
-    account.end(how.and_then(|()| late().map_or(Ok(()), Err)));
-    drop(store);
-}
-
-async fn call(
-    code: &Code,
-    store: &mut Store<State>,
+/// Runs a call to its end, which the account knows before the store goes; in `kept` if there is one. Gives back what may
+/// serve another one: of at most `requests` in all, after a good end.
+pub(crate) async fn run(
+    code: Arc<Code>,
+    kept: Option<Live>,
+    visit: Visit,
     request: Request<Flow>,
-    account: &Arc<Account>,
-) -> wasmtime::Result<()> {
-    let scheme = match request.uri().scheme_str() {
-        Some("http") => Scheme::Http,
-        _ => Scheme::Https,
-    };
-    let answering = Arc::clone(account);
-    let request = store.data_mut().http().new_incoming_request(scheme, request)?;
-    let out = store.data_mut().http().new_response_outparam_from_callback(move |answer| answering.answer(answer))?;
-    let proxy = code.pre.instantiate_async(&mut *store).await?;
-    proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+    requests: u32,
+) -> Option<Live> {
+    let account = Arc::clone(&visit.account);
+    let mut live = Live::of(code, kept, visit);
+    let called = live.serve(request, &account).await;
+    let returned = called.is_ok();
+    let how = called.or_else(|error| blame::ended(&error, &account));
+    live.store.data_mut().break_off();
+    let late = || account.is_cut().or_else(|| account.spent_under_way());
+    let how = how.and_then(|()| late().map_or(Ok(()), Err));
+    let goes_on = requests > 1 && returned && how.is_ok() && live.may_go_on(requests);
+    account.end(how);
+    if !goes_on {
+        drop(live);
+        return None;
+    }
+    live.store.data_mut().rest();
+    Some(live)
 }
 
 /// Instantiates, and no more.
-pub(crate) async fn probe(code: Arc<Code>, state: State, account: Arc<Account>) {
-    let mut store = store(&code, state, &account);
-    let how: Result<(), Fault> = match code.pre.instantiate_async(&mut store).await {
-        Ok(_) => Ok(()),
+pub(crate) async fn probe(code: Arc<Code>, visit: Visit) {
+    let account = Arc::clone(&visit.account);
+    let mut live = Live::new(code, visit);
+    let how: Result<(), Fault> = match live.start().await {
+        Ok(()) => Ok(()),
         Err(error) => blame::ended(&error, &account),
     };
     account.end(how);
-    drop(store);
+    drop(live);
 }

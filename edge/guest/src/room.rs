@@ -30,6 +30,20 @@ impl Room {
         self.account.limits.memory_bytes.saturating_sub(self.bytes)
     }
 
+    /// Is the memory of another call from now on: its app's share has it, and the last one's no longer. Refused if that share
+    /// has no room; then it is nobody's, and the instance has to go.
+    pub(crate) fn turn_to(&mut self, account: &Arc<Account>) -> bool {
+        self.account.share.memory_back(self.bytes);
+        let fits = account.share.memory(self.bytes);
+        if !fits {
+            self.bytes = 0;
+        }
+        self.granted = 0;
+        self.account = Arc::clone(account);
+        self.account.meter.saw_memory_bytes(self.bytes);
+        fits
+    }
+
     /// Grants more memory, or blames the guest's next failure on its lack.
     fn grant(&mut self, more: u64) -> bool {
         let allowed = self.account.limits.memory_bytes;

@@ -11,22 +11,25 @@ use http::Response;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::account::Account;
 use crate::answer::AbortOnDrop;
 use crate::artefacts::Artefacts;
 use crate::call::{Call, Meter};
-use crate::charged::{Charged, Held};
+use crate::charged::{Charged, Held, Slot};
 use crate::code::{Code, Codes};
 use crate::doors::{Closed, Doors};
-use crate::engine;
+use crate::engine::{self, Engines};
 use crate::flow::{self, Kind};
-use crate::guest::{self, State};
+use crate::guest;
+use crate::kept::Kept;
 use crate::settings::{Error, Settings};
 use crate::slots::Slots;
-use crate::threads::{Threads, Turn};
+use crate::state::Visit;
+use crate::threads::{Place, Threads, Turn};
 use crate::tick::Ticker;
+use crate::world::World;
 
 /// What a function may spend to be instantiated once when it is staged, in microseconds of CPU.
 const PROBE_CPU_US: u64 = 1_000_000;
@@ -38,8 +41,12 @@ pub struct Runtime(Arc<Inner>);
 struct Inner {
     codes: Codes,
     slots: Arc<Slots>,
+    /// What the pool of WASI 0.3 has room for, beside a slot.
+    slots_0_3: Arc<Semaphore>,
     /// Where guests run; absent: where they are called.
     threads: Option<Threads>,
+    /// Instances that wait for another call, where there are no threads.
+    kept: Arc<Kept>,
     memory_bytes_max: u64,
     ticker: Ticker,
 }
@@ -58,14 +65,16 @@ impl Runtime {
     }
 
     fn build(settings: Settings, threads: Option<Threads>) -> Result<Self, Error> {
-        let engine = engine::running(&settings)?;
+        let engines = Engines::new(&settings)?;
         let slots = Arc::new(Slots::new(settings.slots, settings.queued_max, settings.queue_wait_ms));
         let artefacts = Artefacts::new(settings.artefacts, &settings.key)?;
-        let (ticked, gauge) = (engine.clone(), Arc::clone(&slots));
-        let ticker = Ticker::start(move || ticked.increment_epoch(), move || gauge.is_busy())?;
+        let (ticked, gauge) = (engines.clone(), Arc::clone(&slots));
+        let ticker = Ticker::start(move || ticked.tick(), move || gauge.is_busy())?;
         Ok(Self(Arc::new(Inner {
-            codes: Codes::new(engine, artefacts, settings.code_bytes_max)?,
+            codes: Codes::new(engines, artefacts, settings.code_bytes_max)?,
             slots,
+            slots_0_3: Arc::new(Semaphore::new(engine::SLOTS_0_3_MAX)),
+            kept: Kept::new(1),
             threads,
             memory_bytes_max: settings.memory_bytes_max,
             ticker,
@@ -79,7 +88,7 @@ impl Runtime {
         if let Some(bytes) = call.request.body().size_hint().exact().filter(|bytes| *bytes > limits.body_bytes) {
             return Err(Fault::new(FaultCode::RequestTooLarge).over("body_bytes", limits.body_bytes, bytes));
         }
-        let share = match call.depth {
+        let inside = match call.depth {
             0 => call.doors.share.enter().await?,
             depth => call.doors.share.enter_below(depth).await?,
         };
@@ -87,7 +96,7 @@ impl Runtime {
             tracing::error!(id = call.request_id, app = %call.function.app, function = %call.function.name, %error, "no code");
             Fault::new(FaultCode::NotReady).because(error)
         })?;
-        let slot = self.slot(call.depth).await?;
+        let slot = self.slot(call.depth, code.world()).await?;
         let io = Handle::current();
         let account = Account::new(limits, Arc::clone(&call.doors.share), call.meter);
         let account = Arc::new(account.within(call.tree, call.depth));
@@ -95,16 +104,20 @@ impl Runtime {
         let method = parts.method.clone();
         let body = flow::open(body, &io, &account, Kind::Request).await;
         let request = http::Request::from_parts(parts, body);
-        let wasm = call.function.code;
-        let (function, request_id) = (call.function, call.request_id);
-        let (doors, running) = (call.doors, Arc::clone(&account));
+        let Place { handle, turn, kept } = self.place(call.function.code);
+        let (function, doors, request_id) = (call.function, call.doors, call.request_id);
+        let share = Arc::clone(&doors.share);
+        let visit =
+            Visit { account: Arc::clone(&account), function: Some(Arc::clone(&function)), request_id, doors, io };
         let guest = async move {
-            let state = State::new(&running, Some(function), request_id, &doors, io);
-            guest::run(code, state, request, running).await;
+            let requests = function.reuse.requests;
+            let live = if requests > 1 { kept.take(&function) } else { None };
+            if let Some(live) = guest::run(code, live, visit, request, requests).await {
+                kept.keep(live, &function, &share);
+            }
         };
         let (caller, answer) = oneshot::channel();
-        let (handle, turn) = self.place(wasm);
-        let held = Held { _witness: call.witness, _share: share, _slot: slot };
+        let held = Held { _witness: call.witness, _share: inside, _slot: slot };
         let charged = Charged::new(guest, Arc::clone(&account), method, caller, turn, held);
         let guest = AbortOnDrop::new(handle.spawn(charged).abort_handle());
         match answer.await {
@@ -127,24 +140,29 @@ impl Runtime {
     }
 
     /// A slot; while it is held, guests are interrupted.
-    async fn slot(&self, depth: u8) -> Result<OwnedSemaphorePermit, Fault> {
+    async fn slot(&self, depth: u8, world: World) -> Result<Slot, Fault> {
         let slot = self.0.slots.take(depth).await?;
+        let of_0_3 = match world {
+            World::V02 => None,
+            World::V03 => {
+                let none = |_| Fault::new(FaultCode::Overloaded).because("too many calls of WASI 0.3 at once");
+                Some(Arc::clone(&self.0.slots_0_3).try_acquire_owned().map_err(none)?)
+            }
+        };
         self.0.ticker.wake();
-        Ok(slot)
+        Ok(Slot { _of_0_3: of_0_3, _slot: slot })
     }
 
     async fn start(&self, code: Arc<Code>, wasm: Digest) -> Result<(), Error> {
-        let slot = self.slot(0).await.map_err(Error::Probe)?;
+        let slot = self.slot(0, code.world()).await.map_err(Error::Probe)?;
         let limits = Limits { cpu_us: PROBE_CPU_US, memory_bytes: self.0.memory_bytes_max, ..Limits::default() };
         let doors = Doors::closed();
         let account = Arc::new(Account::new(limits, Arc::new(Closed), Arc::<Meter>::default()));
-        let (running, io) = (Arc::clone(&account), Handle::current());
-        let guest = async move {
-            let state = State::new(&running, None, String::new(), &doors, io);
-            guest::probe(code, state, running).await;
-        };
+        let (io, request_id) = (Handle::current(), String::new());
+        let visit = Visit { account: Arc::clone(&account), function: None, request_id, doors, io };
+        let guest = guest::probe(code, visit);
         let (caller, answer) = oneshot::channel();
-        let (handle, turn) = self.place(wasm);
+        let Place { handle, turn, .. } = self.place(wasm);
         let held = Held { _witness: Box::new(()), _share: Box::new(()), _slot: slot };
         let charged = Charged::new(guest, Arc::clone(&account), http::Method::GET, caller, turn, held);
         let guest = AbortOnDrop::new(handle.spawn(charged).abort_handle());
@@ -177,6 +195,11 @@ impl Runtime {
         self.0.slots.queued()
     }
 
+    /// Instances that wait for another call of their function.
+    pub fn kept(&self) -> usize {
+        self.0.kept.count() + self.0.threads.as_ref().map_or(0, Threads::kept)
+    }
+
     /// Compiled code that is loaded, in bytes.
     pub fn code_bytes(&self) -> u64 {
         self.0.codes.bytes()
@@ -193,10 +216,10 @@ impl Runtime {
         limits
     }
 
-    fn place(&self, code: Digest) -> (Handle, Turn) {
+    fn place(&self, code: Digest) -> Place {
         match &self.0.threads {
             Some(threads) => threads.pick(code),
-            None => (Handle::current(), Turn::here()),
+            None => Place { handle: Handle::current(), turn: Turn::here(), kept: Arc::clone(&self.0.kept) },
         }
     }
 }

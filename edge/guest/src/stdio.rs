@@ -1,6 +1,9 @@
 //! Standard output and error of a guest: bounded lines for the log, never a byte for the client.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -21,16 +24,23 @@ const DROPPED: &str = "the rest of what this call says is dropped";
 /// What a guest may write at once, in bytes.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
-/// Both streams of one call.
-pub(crate) struct Said {
+/// Both streams of a guest, and where they lead: to the log of the call it serves.
+pub(crate) struct Said(Mutex<Saying>);
+
+struct Saying {
     log: Arc<dyn Log>,
-    /// What it may still say, in bytes.
-    left: Mutex<usize>,
+    /// What the call may still say, in bytes.
+    left: usize,
 }
 
 impl Said {
     pub(crate) fn new(log: Arc<dyn Log>) -> Arc<Self> {
-        Arc::new(Self { log, left: Mutex::new(CALL_BYTES_MAX) })
+        Arc::new(Self(Mutex::new(Saying { log, left: CALL_BYTES_MAX })))
+    }
+
+    /// Says what comes to `log` from now on, as much as a call may say.
+    pub(crate) fn turn_to(&self, log: Arc<dyn Log>) {
+        *self.saying() = Saying { log, left: CALL_BYTES_MAX };
     }
 
     /// One of its streams.
@@ -40,8 +50,8 @@ impl Said {
 
     fn line(&self, stream: LogStream, line: &[u8]) {
         match self.takes(line.len()) {
-            Takes::All => self.log.line(stream, &String::from_utf8_lossy(line)),
-            Takes::Last => self.log.line(stream, DROPPED),
+            Takes::All(log) => log.line(stream, &String::from_utf8_lossy(line)),
+            Takes::Last(log) => log.line(stream, DROPPED),
             Takes::None => {}
         }
     }
@@ -50,28 +60,33 @@ impl Said {
     pub(crate) fn logged(&self, level: LogLevel, context: &str, text: &str) {
         let (context, text) = (cut(context, CONTEXT_BYTES_MAX), cut(text, LINE_BYTES_MAX));
         match self.takes(context.len() + text.len()) {
-            Takes::All => self.log.logged(level, context, text),
-            Takes::Last => self.log.logged(level, context, DROPPED),
+            Takes::All(log) => log.logged(level, context, text),
+            Takes::Last(log) => log.logged(level, context, DROPPED),
             Takes::None => {}
         }
     }
 
     fn takes(&self, bytes: usize) -> Takes {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if *left == 0 {
+        let mut saying = self.saying();
+        if saying.left == 0 {
             return Takes::None;
         }
-        *left = left.saturating_sub(bytes + 32);
-        if *left == 0 { Takes::Last } else { Takes::All }
+        saying.left = saying.left.saturating_sub(bytes + 32);
+        let log = Arc::clone(&saying.log);
+        if saying.left == 0 { Takes::Last(log) } else { Takes::All(log) }
+    }
+
+    fn saying(&self) -> MutexGuard<'_, Saying> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What of a line may still be said.
 enum Takes {
     /// All of it.
-    All,
+    All(Arc<dyn Log>),
     /// That nothing more is said.
-    Last,
+    Last(Arc<dyn Log>),
     /// Nothing.
     None,
 }
@@ -112,12 +127,26 @@ impl Line {
     }
 }
 
-impl Drop for Line {
-    fn drop(&mut self) {
+impl Line {
+    /// Says what was written of a line.
+    fn finish(&self) {
         let begun = std::mem::take(&mut *self.begun());
         if !begun.is_empty() {
             self.said.line(self.stream, &begun);
         }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Lines {
+    /// Says what was written of a line, which has no end yet.
+    pub(crate) fn finish(&self) {
+        self.0.finish();
     }
 }
 
@@ -129,7 +158,7 @@ impl IsTerminal for Lines {
 
 impl StdoutStream for Lines {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(tokio::io::sink()) // Only components of WASI 0.3 ask for it.
+        Box::new(self.clone())
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
@@ -149,6 +178,22 @@ impl OutputStream for Lines {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         Ok(WRITE_BYTES_MAX)
+    }
+}
+
+impl AsyncWrite for Lines {
+    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let now = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
+        self.0.write(now);
+        Poll::Ready(Ok(now.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -10,6 +10,7 @@ use eyot_bundle::digest::Digest;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::kept::Kept;
 use crate::settings::Error;
 
 /// How many more ready guests than the second choice the first may have.
@@ -24,8 +25,17 @@ pub(crate) struct Threads(Vec<Thread>);
 struct Thread {
     handle: Handle,
     load: Arc<Load>,
+    /// Its instances that wait for another call.
+    kept: Arc<Kept>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Where a call runs.
+pub(crate) struct Place {
+    pub(crate) handle: Handle,
+    pub(crate) turn: Turn,
+    pub(crate) kept: Arc<Kept>,
 }
 
 /// How busy a thread is.
@@ -62,11 +72,11 @@ impl Threads {
     pub(crate) fn start(count: usize) -> Result<Self, Error> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if count == 0 { cores } else { count };
-        (0..count).map(Thread::start).collect::<Result<_, _>>().map(Self)
+        (0..count).map(|index| Thread::start(index, Kept::new(count))).collect::<Result<_, _>>().map(Self)
     }
 
     /// Where a function runs next: the thread its digest names, or its second choice when that is clearly less busy.
-    pub(crate) fn pick(&self, code: Digest) -> (Handle, Turn) {
+    pub(crate) fn pick(&self, code: Digest) -> Place {
         let bytes = code.as_bytes();
         let word = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
         let count = self.0.len();
@@ -76,12 +86,18 @@ impl Threads {
         let lead = first.load.ready().saturating_sub(second.load.ready());
         let away = lead > LEAD_MAX || (first.load.is_stuck() && !second.load.is_stuck());
         let thread = if away { second } else { first };
-        (thread.handle.clone(), Turn::wait(Arc::clone(&thread.load)))
+        let turn = Turn::wait(Arc::clone(&thread.load));
+        Place { handle: thread.handle.clone(), turn, kept: Arc::clone(&thread.kept) }
+    }
+
+    /// Instances that wait for another call.
+    pub(crate) fn kept(&self) -> usize {
+        self.0.iter().map(|thread| thread.kept.count()).sum()
     }
 }
 
 impl Thread {
-    fn start(index: usize) -> Result<Self, Error> {
+    fn start(index: usize, kept: Arc<Kept>) -> Result<Self, Error> {
         let refuse = |error: std::io::Error| Error::Engine(error.to_string());
         let runtime = Builder::new_current_thread().enable_time().build().map_err(refuse)?;
         let handle = runtime.handle().clone();
@@ -90,7 +106,7 @@ impl Thread {
             let _ = runtime.block_on(stopped);
         };
         let thread = std::thread::Builder::new().name(format!("eyot-guest-{index}")).spawn(run).map_err(refuse)?;
-        Ok(Self { handle, load: Load::new(), stop: Some(stop), thread: Some(thread) })
+        Ok(Self { handle, load: Load::new(), kept, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -167,19 +183,19 @@ mod tests {
         let code = Digest::of(b"a function");
         let mut turns = Vec::new();
         for _ in 0..20 {
-            turns.push(threads.pick(code).1);
+            turns.push(threads.pick(code).turn);
         }
         let mut ready: Vec<_> = threads.0.iter().map(|thread| thread.load.ready()).collect();
         ready.sort_unstable();
         assert_eq!((ready[0], ready[1], ready[2] + ready[3]), (0, 0, 20));
         assert!(ready[3] - ready[2] <= LEAD_MAX + 1);
         drop(turns);
-        let first = threads.pick(code).1;
+        let first = threads.pick(code).turn;
         first.load.running_since_us.store(1, Ordering::Relaxed);
         while !first.load.is_stuck() {
             std::hint::spin_loop();
         }
-        assert!(!Arc::ptr_eq(&first.load, &threads.pick(code).1.load), "what is stuck is avoided");
+        assert!(!Arc::ptr_eq(&first.load, &threads.pick(code).turn.load), "what is stuck is avoided");
         drop(first);
         assert!(threads.0.iter().all(|thread| thread.load.ready() == 0));
     }

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use eyot_bundle::digest::Digest;
-use eyot_bundle::release::Limits;
+use eyot_bundle::release::{Limits, Reuse};
 use eyot_guest::artefacts::Artefacts;
 use eyot_guest::{
     Call, Closed, Doors, Edge, Entering, Fetch, FetchTimeouts, Fetching, Function, Limit, Log, LogLevel, LogStream,
-    Meter, Remaining, Runtime, Sender, Settings, Tree, compile,
+    Meter, Remaining, Runtime, Sender, Settings, Stores, Tree, compile,
 };
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
@@ -160,12 +160,36 @@ impl Fetch for Out {
     }
 }
 
+/// The machine of the tests may be slow and shared: only what a test is about is tight.
+fn ample() -> Limits {
+    Limits { cpu_us: 2_000_000, wall_ms: 60_000, ..Limits::default() }
+}
+
+fn function_of(code: Digest, limits: Limits) -> Function {
+    Function {
+        app: "app".parse().expect("a name"),
+        name: "function".parse().expect("a name"),
+        release: 1,
+        code,
+        limits,
+        env: Vec::new(),
+        config: Vec::new(),
+        reuse: Reuse::default(),
+    }
+}
+
+/// A function whose instances are used so often.
+pub(crate) fn function(guest: &str, reuse: Reuse) -> Arc<Function> {
+    Arc::new(Function { reuse, ..function_of(code(guest), ample()) })
+}
+
 /// A call in a line: `Ask::new("spin").limits(|limits| limits.cpu_us = 20_000).send().await`.
 pub(crate) struct Ask {
     runtime: Runtime,
     code: Digest,
     request: Request<Body>,
     limits: Limits,
+    function: Option<Arc<Function>>,
     env: Vec<(String, String)>,
     tree: Option<Arc<Tree>>,
     depth: u8,
@@ -192,13 +216,13 @@ impl Ask {
     pub(crate) fn of(code: Digest) -> Self {
         let mut request = Request::new(body::empty());
         *request.uri_mut() = "https://app.example/".parse().expect("a URI");
-        // The machine of the tests may be slow and shared: only what a test is about is tight.
-        let limits = Limits { cpu_us: 2_000_000, wall_ms: 60_000, ..Limits::default() };
+        let limits = ample();
         Self {
             runtime: runtime().clone(),
             code,
             request,
             limits,
+            function: None,
             env: Vec::new(),
             tree: None,
             depth: 0,
@@ -211,6 +235,11 @@ impl Ask {
             edge: Arc::new(Closed),
             witness: Box::new(()),
         }
+    }
+
+    /// A call of this function, with its limits and all.
+    pub(crate) fn of_function(runtime: &Runtime, function: &Arc<Function>) -> Self {
+        Self { runtime: runtime.clone(), function: Some(Arc::clone(function)), ..Self::of(function.code) }
     }
 
     pub(crate) fn path(mut self, path: &str) -> Self {
@@ -288,19 +317,13 @@ impl Ask {
 
     /// The call, and the runtime for it.
     fn call(self) -> (Runtime, Call) {
-        let function = Function {
-            app: "app".parse().expect("a name"),
-            name: "function".parse().expect("a name"),
-            release: 1,
-            code: self.code,
-            limits: self.limits,
-            env: self.env,
-            config: self.config,
-        };
+        let (env, config) = (self.env, self.config);
+        let own = || Function { env, config, ..function_of(self.code, self.limits) };
+        let function = self.function.unwrap_or_else(|| Arc::new(own()));
         let Self { fetch, log, share, stores, edge, .. } = self;
         let doors = Doors { fetch, log, share, stores, edge };
         let call = Call {
-            function: Arc::new(function),
+            function,
             request: self.request,
             doors,
             meter: self.meter,

@@ -12,5 +12,7 @@ mod doors;
 mod examples;
 mod given;
 mod hostile;
+mod reuse;
 mod shares;
 mod stores;
+mod tasks;

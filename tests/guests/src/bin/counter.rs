@@ -33,7 +33,10 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
             std::mem::forget::<OutgoingBody>(body);
             return;
         }
-        "/print" => print!("{count}"),
+        "/print" => {
+            print!("{count}");
+            std::io::Write::flush(&mut std::io::stdout()).expect("standard output");
+        }
         "/grow" => std::mem::forget(std::hint::black_box(vec![1_u8; (number as usize) << 20])),
         _ => {}
     }
