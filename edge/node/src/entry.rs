@@ -284,6 +284,7 @@ impl Builder<'_> {
             limits: self.limits(function.limits),
             env: pairs(&function.env),
             config: pairs(&function.config),
+            reuse: function.reuse,
         };
         let egress = function.egress.iter().map(|text| parsed(text.parse::<Egress>(), text));
         Ok(Function {
