@@ -47,6 +47,15 @@ impl Ground {
         looked.get(&(app.clone(), schedule.to_owned())).copied()
     }
 
+    /// Forgets what no crew looks at.
+    fn forget(&self, crews: &HashMap<Name, Crew>) {
+        let is_looked_at = |(app, id): &(Name, String)| {
+            crews.get(app).is_some_and(|crew| crew.entry.events.schedules.iter().any(|schedule| schedule.id == *id))
+        };
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.retain(|key, _| is_looked_at(key));
+    }
+
     fn look(&self, app: &Name, schedule: &str, until: Timestamp) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         looked.insert((app.clone(), schedule.to_owned()), until);
@@ -133,4 +142,5 @@ fn settle(ground: &Arc<Ground>, crews: &mut HashMap<Name, Crew>, working: &mut J
         }
         crews.insert(app.clone(), Crew { entry, stop });
     }
+    ground.forget(crews);
 }
