@@ -18,7 +18,7 @@ pub(crate) struct Nats {
 }
 
 fn start(folder: &tempfile::TempDir, port: u16) -> Process {
-    let program: PathBuf = tools::later_debian("nats-server").join("usr/bin/nats-server");
+    let program: PathBuf = tools::later_debian("nats-server").join("usr/sbin/nats-server");
     let mut command = Command::new(program);
     command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"]);
     let process = Process::start("nats", command.arg(folder.path()));
