@@ -16,7 +16,7 @@ const CORE_INSTANCES_MAX: u32 = 64;
 /// Calls of WASI 0.3 at once: the address space has no room for two pools of the largest size.
 pub(crate) const SLOTS_0_3_MAX: usize = 3072;
 /// Stacks for each of these: a call may have several tasks that wait in the midst of a function.
-const STACKS_0_3: u32 = 4;
+const STACKS_0_3: u32 = 2;
 /// Elements of one table.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 65_536;
 
