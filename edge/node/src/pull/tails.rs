@@ -35,7 +35,9 @@ impl Tails {
     /// Begins to tell, unless it is told already.
     pub(super) fn begin<P: Parent>(&mut self, tail: Tail, follow: impl FnOnce() -> Option<Following>, parent: &P) {
         while let Some(ended) = self.running.try_join_next() {
-            ended.map_or(false, |id| self.ids.remove(&id));
+            if let Ok(id) = ended {
+                self.ids.remove(&id);
+            }
         }
         let now = Timestamp::now();
         // An origin's clock may differ; nobody follows for longer than one may.
