@@ -12,7 +12,7 @@ use bytes::Bytes;
 use eyot_bundle::grant::{Grant, PrivateNet};
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::{Reason, Refusal};
-use eyot_bundle::release::{self, Limits, OnFault, Release};
+use eyot_bundle::release::{self, Limits, OnFault, PathPattern, Release};
 use eyot_bundle::web_origin::{Egress, WebOrigin};
 use eyot_plan::fault::Fault;
 use eyot_plan::routes::Table;
@@ -21,6 +21,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::watch;
 
 use crate::activate::aborts::Marked;
+use crate::blobs::Blobs;
+use crate::files::{self, Folder};
 use crate::secrets::{Secrets, Vault};
 use crate::shares::Share;
 use crate::telemetry::{Place, Text};
@@ -75,7 +77,7 @@ pub struct Before {
 /// What answers.
 #[derive(Clone)]
 pub struct Target {
-    /// `function:cart`, `upstream:api`, `respond` or `redirect`.
+    /// `function:cart`, `upstream:api`, `files:site`, `respond` or `redirect`.
     pub label: Text,
     /// How.
     pub kind: Kind,
@@ -92,6 +94,8 @@ impl Target {
 /// The kinds of targets.
 #[derive(Clone)]
 pub enum Kind {
+    /// A folder of files.
+    Files(Arc<files::Place>),
     /// A function.
     Function(Arc<Function>),
     /// A redirect.
@@ -156,6 +160,8 @@ pub struct Ground<'a> {
     pub ceilings: Limits,
     /// What opens secrets.
     pub vault: &'a Vault,
+    /// Where packed folders are.
+    pub blobs: &'a Blobs,
     /// Private networks the operator of this node opens.
     pub allow_private: &'a [(Name, PrivateNet)],
 }
@@ -169,9 +175,15 @@ impl Entry {
         let builder = Builder { ground, release, grant, secrets: ground.vault.open(release)? };
         let functions = release.functions.iter().map(|(name, it)| Ok((name, Arc::new(builder.function(name, it)?))));
         let upstreams = release.upstreams.iter().map(|(name, it)| Ok((name, Arc::new(builder.upstream(name, it)?))));
+        let folders = release.files.iter().map(|(name, it)| {
+            let folder = Folder::open(&ground.blobs.path(it.bundle.sha256), it);
+            let folder = folder.map_err(|it| Refusal::new(it.reason, format!("files `{name}`: {}", it.detail)))?;
+            Ok((name, Arc::new(folder)))
+        });
         let targets = Targets {
             functions: functions.collect::<Result<_, Refusal>>()?,
             upstreams: upstreams.collect::<Result<_, Refusal>>()?,
+            folders: folders.collect::<Result<_, Refusal>>()?,
         };
         let routes = release.routes.iter().map(|it| {
             let methods = it.methods.iter().map(|method| parsed(method.parse::<Method>(), method));
@@ -316,15 +328,16 @@ fn missing(name: &Name) -> Refusal {
 struct Targets<'a> {
     functions: BTreeMap<&'a Name, Arc<Function>>,
     upstreams: BTreeMap<&'a Name, Arc<Upstream>>,
+    folders: BTreeMap<&'a Name, Arc<Folder>>,
 }
 
 impl Targets<'_> {
     fn route(&self, route: &release::Route) -> Result<Route, Refusal> {
         let fallback = match (route.on_fault, &route.fallback) {
-            (OnFault::Open, Some(target)) => Some(self.target(target)?),
+            (OnFault::Open, Some(target)) => Some(self.target(target, &route.path)?),
             _ => None,
         };
-        let target = self.target(&route.target)?;
+        let target = self.target(&route.target, &route.path)?;
         let before = route.before.iter().map(|name| {
             let function = Arc::clone(self.functions.get(name).ok_or_else(|| missing(name))?);
             Ok(Before { label: format!("before:{name}").into(), function, place: Arc::default() })
@@ -338,13 +351,16 @@ impl Targets<'_> {
         })
     }
 
-    fn target(&self, target: &release::Target) -> Result<Target, Refusal> {
+    fn target(&self, target: &release::Target, at: &PathPattern) -> Result<Target, Refusal> {
         Ok(match target {
             release::Target::Function(name) => {
                 let function = self.functions.get(name).ok_or_else(|| missing(name))?;
                 Target::new(format!("function:{name}"), Kind::Function(Arc::clone(function)))
             }
-            release::Target::Files(name) => return Err(missing(name)),
+            release::Target::Files(name) => {
+                let folder = Arc::clone(self.folders.get(name).ok_or_else(|| missing(name))?);
+                Target::new(format!("files:{name}"), Kind::Files(Arc::new(files::Place::new(folder, at))))
+            }
             release::Target::Redirect(redirect) => {
                 let status = parsed(StatusCode::from_u16(redirect.status), "the status of a redirect")?;
                 let redirect = Redirect { status, to: redirect.to.clone() };
@@ -384,7 +400,7 @@ impl Kind {
     pub fn limits(&self) -> (u64, u64) {
         let limits = match self {
             Self::Function(function) => function.guest.limits,
-            Self::Redirect(_) | Self::Respond(_) | Self::Upstream(_) => Limits::default(),
+            Self::Files(_) | Self::Redirect(_) | Self::Respond(_) | Self::Upstream(_) => Limits::default(),
         };
         (limits.body_bytes, limits.header_bytes)
     }

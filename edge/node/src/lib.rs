@@ -15,6 +15,7 @@ pub mod edge;
 mod doors;
 pub mod entry;
 mod events;
+pub mod files;
 mod fixed;
 pub mod geo;
 pub mod ledger;

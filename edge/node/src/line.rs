@@ -207,6 +207,7 @@ async fn ask(
     }
     // Each has its own place: one of them is large, and only one is asked.
     let response = match &target.kind {
+        Kind::Files(place) => Box::pin(place.answer(&request.into_parts().0, record)).await?,
         Kind::Function(function) => Box::pin(call::call(node, entry, function, request, asked, record)).await?,
         Kind::Redirect(redirect) => fixed::redirect(redirect, &asked.uri)?,
         Kind::Respond(respond) => fixed::respond(respond),

@@ -11,6 +11,7 @@ use eyot_fetch::Fetch;
 use eyot_guest::Runtime;
 
 use crate::access;
+use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::edge::Here;
 use crate::entry::{Entry, Ground};
@@ -37,6 +38,8 @@ pub struct Node {
     pub fetch: Fetch,
     /// What opens secrets.
     pub vault: Vault,
+    /// The blobs on its disk.
+    pub blobs: Blobs,
     /// What functions are told of it.
     pub here: Arc<Here>,
     /// Whether it takes requests.
@@ -61,7 +64,7 @@ impl Node {
             header_bytes: u64::MAX,
         };
         let share = self.shares.of(&release.app, &grant.share);
-        let ground = Ground { ceilings, vault: &self.vault, allow_private: &self.config.egress.allow_private };
+        let ground = Ground { ceilings, vault: &self.vault, blobs: &self.blobs, allow_private: &self.config.egress.allow_private };
         Entry::build(&ground, release, grant, share).map(Arc::new)
     }
 }

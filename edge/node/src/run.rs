@@ -351,6 +351,7 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
         runtime: runtime(&config)?,
         fetch: fetch(&config, sockets)?,
         vault: vault(&config)?,
+        blobs: blobs(&config)?,
         here: Arc::new(here(&config)?),
         ready: Ready::default(),
         telemetry,
@@ -359,9 +360,12 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
 }
 
 fn vault(config: &Config) -> Result<Vault, Error> {
+    Ok(Vault::new(secrets::identity(config)?, blobs(config)?))
+}
+
+fn blobs(config: &Config) -> Result<Blobs, Error> {
     let state = &config.node.state;
-    let blobs = Blobs::open(state).map_err(Error::io(format!("the blobs in {}", state.display())))?;
-    Ok(Vault::new(secrets::identity(config)?, blobs))
+    Blobs::open(state).map_err(Error::io(format!("the blobs in {}", state.display())))
 }
 
 fn here(config: &Config) -> Result<Here, GeoError> {

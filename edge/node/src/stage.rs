@@ -16,6 +16,7 @@ use eyot_link::error::Error;
 
 use crate::blobs::Blobs;
 use crate::compile::Compilers;
+use crate::files::Folder;
 use crate::pull::parent::Parent;
 use crate::secrets::Vault;
 use crate::telemetry::Telemetry;
@@ -74,6 +75,13 @@ impl<P: Parent> Stage<P> {
                 BundleOf::Files(_) | BundleOf::Secret(_) => self.blob(bundle).await,
             };
             ready.map_err(|refusal| Refusal::new(refusal.reason, format!("{what}: {}", refusal.detail)))?;
+        }
+        // A folder that is none is found before it is asked to answer, and read by whom it holds up least.
+        for (name, files) in &release.files {
+            let (blob, files) = (self.blobs.path(files.bundle.sha256), files.clone());
+            let opened = tokio::task::spawn_blocking(move || Folder::open(&blob, &files).map(drop)).await;
+            let opened = opened.unwrap_or_else(|error| Err(Refusal::new(Reason::Parse, error.to_string())));
+            opened.map_err(|it| Refusal::new(it.reason, format!("files `{name}`: {}", it.detail)))?;
         }
         // A release whose secrets do not open here is found before it is asked to answer.
         self.vault.open(release).map(drop)

@@ -12,7 +12,10 @@ use crate::run;
 use crate::snapshot::{App, State};
 use crate::sockets::Sockets;
 
+mod before;
+mod calls;
 mod early;
+mod files;
 mod known;
 mod late;
 mod limits;
