@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use eyot_bundle::name::Name;
-use eyot_guest::{
-    Caller, Edge, Facts, Geo, Hint, Purge, PurgeError, Purging, Rate, Rated, Secret, SecretError,
-};
+use eyot_guest::{Caller, Edge, Facts, Geo, Hint, Purge, PurgeError, Purging, Rate, Rated, Secret, SecretError};
 
 use crate::call::Kin;
 use crate::entry::Function;

@@ -185,3 +185,23 @@ async fn a_guest_sees_what_is_left_of_its_budget_shrink() {
     assert_eq!((before[1], after[1]), (7, 7));
     assert!(before[2] < 64 << 20 && before[3] <= 60_000 && after[3] <= before[3], "{before:?} {after:?}");
 }
+
+#[test]
+fn a_component_that_asks_for_what_only_another_platform_has_is_refused_by_name_with_what_to_do() {
+    let importing = |import: &str| {
+        let handler = "wasi:http/incoming-handler@0.2.0";
+        let text =
+            format!(r#"(component (import "{import}" (instance)) (instance $it) (export "{handler}" (instance $it)))"#);
+        eyot_bundle::component::inspect(&wat::parse_str(text).expect("a component"))
+    };
+    for (import, advice) in [
+        ("fermyon:spin/key-value@2.0.0", "wasi:keyvalue/store@0.2.0-draft2"),
+        ("spin:sqlite/sqlite@3.0.0", "only by HTTP"),
+        ("wasi:keyvalue/store@0.2.0-draft", "0.2.0-draft2"),
+        ("acme:db/client@1.0.0", "wac plug"),
+    ] {
+        let detail = importing(import).expect_err("refused").detail;
+        assert!(detail.contains(import) && detail.contains(advice), "{detail}");
+    }
+    assert_eq!(importing("wasi:config/runtime@0.2.0-draft").expect("given").imports.len(), 1);
+}
