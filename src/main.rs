@@ -5,6 +5,7 @@ mod app;
 mod build;
 mod compile;
 mod demo;
+mod files;
 mod fleet;
 mod get;
 mod keyfile;

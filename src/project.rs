@@ -16,6 +16,7 @@ use eyot_bundle::digest::Digest;
 use eyot_bundle::manifest::{Built, FunctionSource, Manifest};
 use eyot_bundle::name::Name;
 
+use crate::files::{self, Packed};
 use crate::out::{Out, Progress};
 use crate::reach::Reach;
 
@@ -76,6 +77,15 @@ impl Project {
             Ok((file.to_owned(), text))
         };
         self.manifest.ca_files().map(read).collect()
+    }
+
+    /// The folders of files, packed.
+    pub(crate) fn folders(&self, out: Out) -> anyhow::Result<BTreeMap<Name, Packed>> {
+        let pack = |(name, source)| {
+            let _progress = out.progress(format!("packing the files of {name}"));
+            Ok((Name::clone(name), files::pack(name, source, &self.folder)?))
+        };
+        self.manifest.files.iter().map(pack).collect()
     }
 
     /// Builds each function (unless `skip_build`), and looks at its component.

@@ -15,6 +15,7 @@ use eyot_link::wire::{Base64, Publish, Published};
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::files::Packed;
 use crate::operator::in_days;
 use crate::out::Out;
 use crate::project::{Component, Place, Project};
@@ -52,7 +53,7 @@ pub(crate) struct Outcome {
     pub(crate) app: Name,
     /// The release's number and the state that holds it.
     pub(crate) published: Published,
-    /// The functions whose component was sent.
+    /// The functions whose component was sent, and the folders of files.
     pub(crate) sent: Vec<Name>,
     /// The functions whose component the origin had already.
     pub(crate) there: Vec<Name>,
@@ -95,7 +96,8 @@ pub(crate) async fn publish(
         "this key ({}) is not among the publishers of `{app}`; the operator adds it with `eyot app add --replace`",
         key.id()
     );
-    let release = release(project, &trusted, &components)?;
+    let folders = project.folders(out)?;
+    let release = release(project, &trusted, &components, &folders)?;
     let (mut sent, mut there) = (Vec::new(), Vec::new());
     for (name, component) in &components {
         progress.now(format!("sending {name} ({} bytes)", component.built.size));
@@ -104,6 +106,15 @@ pub(crate) async fn publish(
         } else {
             client.put_blob(component.bytes.clone()).await?;
             sent.push(name.clone());
+        }
+    }
+    for (name, folder) in folders {
+        progress.now(format!("sending {name} ({} files, {} bytes)", folder.count, folder.bundle.size));
+        if client.has_blob(folder.bundle.sha256).await? {
+            there.push(name);
+        } else {
+            client.put_blob(folder.bytes).await?;
+            sent.push(name);
         }
     }
     progress.now(format!("publishing release {}", release.number));
@@ -115,7 +126,12 @@ pub(crate) async fn publish(
 }
 
 /// The next release, checked against the grant before anything is sent.
-fn release(project: &Project, trusted: &AppTrust, components: &BTreeMap<Name, Component>) -> anyhow::Result<Release> {
+fn release(
+    project: &Project,
+    trusted: &AppTrust,
+    components: &BTreeMap<Name, Component>,
+    folders: &BTreeMap<Name, Packed>,
+) -> anyhow::Result<Release> {
     let number = trusted.releases.keys().next_back().map_or(1, |last| last + 1);
     let previous: Vec<u64> = trusted.releases.keys().rev().take(PREVIOUS_KEPT).copied().collect();
     let edition = Edition {
@@ -126,7 +142,8 @@ fn release(project: &Project, trusted: &AppTrust, components: &BTreeMap<Name, Co
     };
     let functions: BTreeMap<Name, Built> =
         components.iter().map(|(name, component)| (name.clone(), component.built.clone())).collect();
-    let made = Made { functions, cas: project.cas()?, ..Made::default() };
+    let files = folders.iter().map(|(name, folder)| (name.clone(), folder.bundle)).collect();
+    let made = Made { functions, cas: project.cas()?, files, ..Made::default() };
     let release = project.manifest.release(edition, &made)?;
     verify::check(&release, &trusted.app, number, &trusted.grant).context("the operator's grant does not hold this")?;
     Ok(release)
@@ -162,7 +179,7 @@ mod tests {
         let source = "app = \"shop\"\nhosts = [\"shop.example.com\"]\n[[routes]]\nhost = \"shop.example.com\"\npath = \"/*\"\nrespond = { status = 200 }\n";
         let manifest = eyot_bundle::manifest::Manifest::parse("eyot.toml", source).unwrap();
         let project = Project { folder: PathBuf::from("."), manifest };
-        let release = super::release(&project, &trusted, &BTreeMap::new()).unwrap();
+        let release = super::release(&project, &trusted, &BTreeMap::new(), &BTreeMap::new()).unwrap();
         assert_eq!((release.number, release.min_release), (8, 3));
         assert_eq!(release.previous, [7, 6, 5, 4, 3]);
         let role = sign::read(&role(&trusted, &release, b"document", &key).unwrap()).unwrap();
