@@ -14,6 +14,7 @@ mod events;
 mod harness;
 mod hostile;
 mod kill;
+mod languages;
 mod protocols;
 mod publish;
 mod quic_errors;

@@ -111,15 +111,20 @@ fn follow(pipe: impl Read + Send + 'static, log: Log) {
 }
 
 /// Asks again and again, a moment apart, until `ask` gives something: for what gives no event to wait for.
-pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
+pub(crate) fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, ask)
+}
+
+/// The same, of what takes a busy machine longer.
+pub(crate) fn until_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + patience;
     while Instant::now() < until {
         if let Some(found) = ask() {
             return found;
         }
         pause();
     }
-    panic!("{what}: not in {PATIENCE:?}");
+    panic!("{what}: not in {patience:?}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "the moment between two questions to another process")]

@@ -39,6 +39,8 @@ pub(crate) struct Size {
     pub messages: usize,
     /// Clients of each kind that are too slow.
     pub slow_clients: usize,
+    /// Templates of `eyot new` that are built, in the order of what that takes.
+    pub templates: usize,
     /// The seed of what is drawn by chance.
     pub seed: u64,
 }
@@ -67,6 +69,7 @@ pub(crate) fn size() -> Size {
                 initials: 1_200,
                 messages: 500,
                 slow_clients: 2,
+                templates: 2,
                 seed,
             },
             "full" => Size {
@@ -86,6 +89,7 @@ pub(crate) fn size() -> Size {
                 initials: 8_000,
                 messages: 10_000,
                 slow_clients: 16,
+                templates: 5,
                 seed,
             },
             other => panic!("EYOT_TESTS is `{other}`; it is `quick` or `full`"),
