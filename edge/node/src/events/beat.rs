@@ -156,7 +156,7 @@ impl Beat {
     async fn for_the_fleet(&mut self, planned: Timestamp) -> Taken {
         match self.ask(planned, TurnStep::Claim).await {
             Err(why) => {
-                self.away(why);
+                self.away(&why);
                 Taken::Later(AGAIN)
             }
             Ok(turn) => {
@@ -219,7 +219,7 @@ impl Beat {
         }
     }
 
-    fn away(&mut self, why: String) {
+    fn away(&mut self, why: &str) {
         self.count(ScheduleResult::Away);
         if !self.is_away {
             tracing::warn!(
