@@ -138,9 +138,9 @@ impl Kin {
 
     /// The doors of a call of `function` by `caller`, another one, or from outside.
     fn doors(self: Arc<Self>, function: &Arc<Function>, caller: Option<Name>) -> Doors {
-        let share = self.entry.limit.clone();
+        let (share, stores) = (self.entry.limit.clone(), Arc::clone(&function.stores));
         let edge = Arc::new(Known::new(Arc::clone(&self), function, caller));
         let door = Arc::new(Door::new(self, function));
-        Doors { fetch: door.clone(), log: door, share, edge, ..Doors::closed() }
+        Doors { fetch: door.clone(), log: door, share, stores, edge }
     }
 }

@@ -5,6 +5,7 @@
 mod acme;
 mod read;
 pub mod secret;
+mod stores;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use crate::access::Destination;
 pub use acme::{Acme, ChallengeKind};
 use secret::Secret;
+pub use stores::{Nats, Redis, Stores};
 pub use tls::{Certificate, ClientAuth, Tls};
 
 /// All that a node is told.
@@ -40,6 +42,8 @@ pub struct Config {
     pub egress: Egress,
     /// Where clients are.
     pub geo: Geo,
+    /// The engines that keep the stores of apps.
+    pub stores: Stores,
     /// What is logged.
     pub log: Log,
     /// What helps people who develop.

@@ -25,6 +25,7 @@ use crate::blobs::Blobs;
 use crate::files::{self, Folder};
 use crate::secrets::{Secrets, Vault};
 use crate::shares::Share;
+use crate::stores::Kept;
 use crate::telemetry::{Place, Text};
 pub use events::{EventTarget, Events, Queue, Schedule};
 
@@ -120,6 +121,8 @@ pub struct Function {
     pub purges: bool,
     /// Its secrets by the name it asks for.
     pub secrets: Secrets,
+    /// The stores it may open.
+    pub stores: Arc<dyn eyot_guest::Stores>,
     /// How its fetches leave.
     pub way: Way,
 }
@@ -162,6 +165,8 @@ pub struct Ground<'a> {
     pub vault: &'a Vault,
     /// Where packed folders are.
     pub blobs: &'a Blobs,
+    /// The engines of stores.
+    pub stores: &'a eyot_state::Stores,
     /// Private networks the operator of this node opens.
     pub allow_private: &'a [(Name, PrivateNet)],
 }
@@ -172,7 +177,8 @@ impl Entry {
     /// # Errors
     /// A refusal, if it holds what the verification should not have let through, or a secret that does not open here.
     pub fn build(ground: &Ground<'_>, release: &Release, grant: &Grant, share: Arc<Share>) -> Result<Self, Refusal> {
-        let builder = Builder { ground, release, grant, secrets: ground.vault.open(release)? };
+        let stores = Kept::of(ground.stores, release, grant)?;
+        let builder = Builder { ground, release, grant, secrets: ground.vault.open(release)?, stores };
         let functions = release.functions.iter().map(|(name, it)| Ok((name, Arc::new(builder.function(name, it)?))));
         let upstreams = release.upstreams.iter().map(|(name, it)| Ok((name, Arc::new(builder.upstream(name, it)?))));
         let folders = release.files.iter().map(|(name, it)| {
@@ -261,6 +267,7 @@ fn pairs(table: &BTreeMap<String, String>) -> Vec<(String, String)> {
 
 struct Builder<'a> {
     secrets: BTreeMap<Name, Secrets>,
+    stores: Kept,
     ground: &'a Ground<'a>,
     release: &'a Release,
     grant: &'a Grant,
@@ -306,6 +313,7 @@ impl Builder<'_> {
             calls: function.calls.clone(),
             purges: function.purge,
             secrets: self.secrets.get(name).cloned().unwrap_or_default(),
+            stores: self.stores.opened_by(function),
             way: self.way(None, release::Timeouts::default()),
         })
     }

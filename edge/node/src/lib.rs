@@ -35,6 +35,7 @@ pub mod snapshot;
 pub mod sockets;
 pub mod stage;
 pub mod status;
+pub mod stores;
 pub mod tap;
 pub mod telemetry;
 pub mod upgrade;

@@ -40,6 +40,8 @@ pub struct Node {
     pub vault: Vault,
     /// The blobs on its disk.
     pub blobs: Blobs,
+    /// The engines that keep the stores of apps.
+    pub stores: eyot_state::Stores,
     /// What functions are told of it.
     pub here: Arc<Here>,
     /// Whether it takes requests.
@@ -64,7 +66,13 @@ impl Node {
             header_bytes: u64::MAX,
         };
         let share = self.shares.of(&release.app, &grant.share);
-        let ground = Ground { ceilings, vault: &self.vault, blobs: &self.blobs, allow_private: &self.config.egress.allow_private };
+        let ground = Ground {
+            ceilings,
+            vault: &self.vault,
+            blobs: &self.blobs,
+            stores: &self.stores,
+            allow_private: &self.config.egress.allow_private,
+        };
         Entry::build(&ground, release, grant, share).map(Arc::new)
     }
 }

@@ -30,6 +30,7 @@ use crate::pull::service::{self, Service, ServiceError};
 use crate::secrets::{self, Vault};
 use crate::shares::{Capacity, Shares};
 use crate::sockets::{Sockets, SocketsError};
+use crate::stores::{self, StoresError};
 use crate::telemetry::{self, Telemetry};
 use crate::upgrade::Upgrades;
 use crate::upgrade::give::{Giver, Line};
@@ -87,6 +88,9 @@ pub enum Error {
     /// Its sockets.
     #[error(transparent)]
     Sockets(#[from] SocketsError),
+    /// The engines of stores.
+    #[error(transparent)]
+    Stores(#[from] StoresError),
     /// What is active cannot be taken over.
     #[error("what is active cannot be taken over: {0}")]
     TakeOver(String),
@@ -188,10 +192,19 @@ async fn live(
     let issued = acme.facts();
     let pull = Service::prepare(&node, acme.answers(), PathBuf::from(PROGRAM))?;
     let taker = match heir {
-        None => None,
+        None => {
+            open(&node.stores).await;
+            None
+        }
         Some(heir) => {
             pull.warm().await.map_err(Error::TakeOver)?;
-            Some(heir.prepared().await.map_err(Error::io("the line to the process that serves"))?)
+            let (taker, asks) = heir.prepared().await.map_err(Error::io("the line to the process that serves"))?;
+            open(&node.stores).await;
+            if let Some(asks) = asks {
+                let stores = node.stores.clone();
+                tokio::spawn(async move { stores.answer(asks).await });
+            }
+            Some(taker)
         }
     };
     let pull = pull.start()?;
@@ -206,18 +219,19 @@ async fn live(
         upgrades: Arc::clone(&upgrades),
         boot: uuid::Uuid::new_v4(),
     };
-    let giver = giver(&sockets, &upgrades, &settings.tls.tickets, pull.handle())
+    let giver = giver(&node, &sockets, &upgrades, &settings.tls.tickets, pull.handle())
         .map_err(Error::io("the sockets, once more"))?;
     let _admin = Admin::start(sockets.admin, admin)?;
     let _own = tokio::task::JoinSet::from_iter([own::watch(own, node.fetch.clone()).await]);
     let (drains, drain) = (Arc::clone(&node), settings.drain);
     let (ends, runtime) = (Arc::<OnceLock<Instant>>::default(), node.runtime.clone());
+    let stores = node.stores.clone();
     let until = Arc::clone(&ends);
     let (leave, left) = oneshot::channel();
     let fell = Arc::<Notify>::default();
     let (begun, mut events) = oneshot::channel();
     let stops = watch::Sender::new(false);
-    let (runs, turns, queues) = (Arc::clone(&node), service::client(&node.config)?, None);
+    let (runs, turns, queues) = (Arc::clone(&node), service::client(&node.config)?, node.stores.queues());
     let hears = Arc::clone(&fell);
     // Polled when the listeners are there.
     let ending = async move {
@@ -265,6 +279,7 @@ async fn live(
     };
     // Activations go on to the last request; only then may the ledger be left.
     drop(pull);
+    stores.close_here().await;
     let (_line, successor): Left = left.await.unwrap_or_default();
     if let (Some(ends), Some(mut successor)) = (ends.get(), successor) {
         let _ = tokio::time::timeout_at(*ends, successor.ended()).await;
@@ -276,8 +291,21 @@ async fn live(
 /// yet left to itself, which drains beside this process.
 type Left = (Option<Line>, Option<Successor>);
 
+/// Opens the stores that are this node's alone. One that cannot has none, and serves.
+async fn open(stores: &eyot_state::Stores) {
+    if let Err(error) = stores.open_here().await {
+        tracing::error!(%error, "functions find their stores of this node shut");
+    }
+}
+
 /// What this process can hand over to the next.
-fn giver(sockets: &Sockets, upgrades: &Arc<Upgrades>, tickets: &Arc<Tickets>, pull: Handle) -> io::Result<Giver> {
+fn giver(
+    node: &Node,
+    sockets: &Sockets,
+    upgrades: &Arc<Upgrades>,
+    tickets: &Arc<Tickets>,
+    pull: Handle,
+) -> io::Result<Giver> {
     let lineage = sockets.front.lineage.clone().ok_or_else(|| io::Error::other("the sockets have no keys"))?;
     Ok(Giver {
         upgrades: Arc::clone(upgrades),
@@ -286,6 +314,7 @@ fn giver(sockets: &Sockets, upgrades: &Arc<Upgrades>, tickets: &Arc<Tickets>, pu
         sockets: sockets.try_clone()?,
         tickets: Arc::clone(tickets),
         pull,
+        stores: node.stores.clone(),
         successor: Mutex::default(),
     })
 }
@@ -352,6 +381,7 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
         fetch: fetch(&config, sockets)?,
         vault: vault(&config)?,
         blobs: blobs(&config)?,
+        stores: stores::stores(&config)?,
         here: Arc::new(here(&config)?),
         ready: Ready::default(),
         telemetry,

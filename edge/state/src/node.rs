@@ -107,7 +107,11 @@ impl Place {
         Arc::clone(rooms.entry(app.clone()).or_default())
     }
 
+    /// Opens the file, unless it is open.
     pub(crate) async fn open(&self) -> Result<(), OpenError> {
+        if matches!(*self.whose.borrow(), Whose::Here(_)) {
+            return Ok(());
+        }
         let path = self.path.clone();
         let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
         let opened = opened.unwrap_or_else(|error| Err(error.to_string()));

@@ -1,6 +1,7 @@
 //! The stores of a node: its engines, and the way to open one.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use eyot_bundle::release::Engine;
@@ -46,12 +47,15 @@ pub(crate) enum Kept {
     Redis(Arc<redis::Server>),
 }
 
+/// An answer under way.
+pub(crate) type Asking<'a> = Pin<Box<dyn Future<Output = Result<Said, Error>> + Send + 'a>>;
+
 impl Kept {
-    pub(crate) async fn ask(&self, bound: &Arc<Bound>, ask: Ask) -> Result<Said, Error> {
+    pub(crate) fn ask<'a>(&'a self, bound: &'a Arc<Bound>, ask: Ask) -> Asking<'a> {
         match self {
-            Self::Nats(bucket) => bucket.ask(bound, ask).await,
-            Self::Node(place) => place.ask(bound, ask).await,
-            Self::Redis(server) => server.ask(bound, ask).await,
+            Self::Nats(bucket) => Box::pin(bucket.ask(bound, ask)),
+            Self::Node(place) => Box::pin(place.ask(bound, ask)),
+            Self::Redis(server) => Box::pin(server.ask(bound, ask)),
         }
     }
 }

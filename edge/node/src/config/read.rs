@@ -14,7 +14,7 @@ use super::acme::{Acme, ChallengeKind};
 use super::secret::Secret;
 use super::{
     Clients, Compile, Config, Debug, Egress, Environment, Functions, Geo, Identity, Level, Limits, Listen, Log, Origin,
-    Plain, Tls, tls,
+    Plain, Tls, stores, tls,
 };
 use crate::access::Destination;
 
@@ -45,12 +45,13 @@ pub(super) fn config(environment: &Environment, base: &Path, file: &str, source:
         if let Some(acme) = &tls.acme {
             provable(acme, &listen, &mut table);
         }
-        root.later(&["stores", "cache", "relay", "dns"]);
+        root.later(&["cache", "relay", "dns"]);
         Config {
             origin: place.origin(&mut root.table("origin")),
             limits: limits(&mut root.table("limits")),
             functions: place.functions(&mut root.table("functions")),
             egress: egress(&mut root.table("egress")),
+            stores: stores::read(&place, &mut root.table("stores")),
             geo: place.geo(&mut root.table("geo")),
             log: log(&mut root.table("log")),
             debug: Debug { headers: root.table("debug").boolean("headers").or(false) },

@@ -8,8 +8,8 @@ use eyot_bundle::release::{Limits, Release};
 
 use super::*;
 use crate::blobs::Blobs;
-use crate::secrets::Vault;
 use crate::entry::Ground;
+use crate::secrets::Vault;
 use crate::shares::{Capacity, Shares};
 use crate::telemetry::Telemetry;
 
@@ -32,8 +32,13 @@ fn entry(app: &str, number: u64) -> Arc<Entry> {
     let capacity = Capacity { slots: 100, threads: 1, memory_bytes: 0, wait: Duration::ZERO, waiting_max: 0 };
     let share = Shares::new(capacity, Arc::new(Telemetry::new())).of(&release.app, &grant.share);
     let folder = tempfile::tempdir().expect("a folder");
-    let vault = Vault::new(Identity::generate(), Blobs::open(folder.path()).expect("blobs"));
-    let ground = Ground { ceilings: Limits::default(), vault: &vault, allow_private: &[] };
+    let blobs = || Blobs::open(folder.path()).expect("blobs");
+    let (vault, blobs) = (Vault::new(Identity::generate(), blobs()), blobs());
+    let file = folder.path().join("stores.redb");
+    let options = eyot_state::Options { file, nats: None, redis: None, clock: eyot_state::Clock::system() };
+    let stores = eyot_state::Stores::new(options).expect("stores");
+    let ground =
+        Ground { ceilings: Limits::default(), vault: &vault, blobs: &blobs, stores: &stores, allow_private: &[] };
     Arc::new(Entry::build(&ground, &release, &grant, share).expect("a good release"))
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Giver {
     pub(crate) sockets: Sockets,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) pull: Handle,
+    /// The stores: their file is given away with the ledger, and asked by a line from then on.
+    pub(crate) stores: eyot_state::Stores,
     /// The process that is to take over, until it has.
     pub(crate) successor: Mutex<Option<Successor>>,
 }
@@ -111,13 +113,17 @@ impl Giver {
 
     /// All of it, step by step, to the moment when the new process has proven itself.
     async fn give(&self, line: &mut Line, relay: Option<OwnedFd>, pid: Option<u32>) -> io::Result<()> {
+        let (stores, theirs) = UnixStream::pair()?;
+        let theirs = OwnedFd::from(theirs.into_std()?);
         wire::say(line, &Word::Hello(self.hello(relay.is_some()))).await.map_err(|_| ended())?;
-        wire::hand(line, &self.all(relay.as_ref())).await.map_err(|_| ended())?;
-        drop(relay);
+        wire::hand(line, &self.all(relay.as_ref(), &theirs)).await.map_err(|_| ended())?;
+        drop((relay, theirs));
         self.upgrades.now(Step::Preparing);
         expect(line, &Word::Prepared, PREPARED_WITHIN).await?;
         self.upgrades.now(Step::Taking);
         self.pull.pause().await?;
+        self.stores.close_here().await;
+        self.stores.lend(stores);
         wire::say(line, &Word::Take).await.map_err(|_| ended())?;
         expect(line, &Word::Ready, READY_WITHIN).await?;
         self.steering.steer(self.lineage.generation.next(), Other::Drains)?;
@@ -140,6 +146,9 @@ impl Giver {
             self.steer_back();
         }
         self.upgrades.successor(None);
+        if let Err(error) = self.stores.open_here().await {
+            tracing::error!(%error, "the stores of this node are shut");
+        }
         self.pull.resume();
     }
 
@@ -163,17 +172,19 @@ impl Giver {
             admin_tcp: admin.tcp.len(),
             admin_unix: admin.unix.iter().map(|(_, path)| path.clone()).collect(),
             relays,
+            stores: true,
         }
     }
 
     /// All sockets, in the order of their counts.
-    fn all<'a>(&'a self, relay: Option<&'a OwnedFd>) -> Vec<BorrowedFd<'a>> {
+    fn all<'a>(&'a self, relay: Option<&'a OwnedFd>, stores: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
         let (front, admin) = (&self.sockets.front, &self.sockets.admin);
         let mut all: Vec<_> = front.udp.iter().map(AsFd::as_fd).collect();
         all.extend(front.tls.iter().chain(&front.plain).map(AsFd::as_fd));
         all.extend(admin.tcp.iter().map(AsFd::as_fd));
         all.extend(admin.unix.iter().map(|(socket, _)| socket.as_fd()));
         all.extend(relay.map(AsFd::as_fd));
+        all.push(stores.as_fd());
         all
     }
 }

@@ -44,7 +44,11 @@ pub struct Handed {
 
 /// The line of a new process to the one that serves.
 #[derive(Debug)]
-pub struct Heir(Blocking);
+pub struct Heir {
+    line: Blocking,
+    /// By which the old process asks the stores.
+    stores: Option<Blocking>,
+}
 
 /// The same, when all is prepared and the ledger is ours.
 #[derive(Debug)]
@@ -73,6 +77,7 @@ pub fn heir() -> io::Result<Option<(Heir, Handed)>> {
     let (datagrams, streams, admin_tcp) = (some(hello.datagrams), some(hello.streams), some(hello.admin_tcp));
     let admin_unix = some(hello.admin_unix.len());
     let relay = some(usize::from(hello.relays)).pop().map_or_else(Relay::default, Relay::by);
+    let stores = some(usize::from(hello.stores)).pop().map(Blocking::from);
     let handed = Handed {
         datagrams: datagrams.into_iter().map(UdpSocket::from).collect(),
         streams: streams.into_iter().map(TcpListener::from).collect(),
@@ -83,7 +88,7 @@ pub fn heir() -> io::Result<Option<(Heir, Handed)>> {
         tickets: hello.tickets.and_then(tickets),
     };
     tracing::info!(from = hello.version, to = env!("CARGO_PKG_VERSION"), "taking over from a process that serves");
-    Ok(Some((Heir(line), handed)))
+    Ok(Some((Heir { line, stores }, handed)))
 }
 
 /// Keys of another version that are none to this one are no reason to fail: clients then make whole handshakes.
@@ -94,16 +99,24 @@ fn tickets(keys: Hidden) -> Option<Arc<Tickets>> {
 impl Heir {
     /// For whatever goes wrong on the way.
     pub(crate) fn explain(&self) -> Option<Explain> {
-        self.0.try_clone().ok().map(Explain)
+        self.line.try_clone().ok().map(Explain)
     }
 
-    /// Says that everything is compiled, and waits until the ledger is free.
-    pub(crate) async fn prepared(self) -> io::Result<Taker> {
-        self.0.set_nonblocking(true)?;
-        let mut line = UnixStream::from_std(self.0)?;
+    /// Says that everything is compiled, and waits until the ledger and the stores are free; with the line by which the old
+    /// process asks those.
+    pub(crate) async fn prepared(self) -> io::Result<(Taker, Option<UnixStream>)> {
+        self.line.set_nonblocking(true)?;
+        let mut line = UnixStream::from_std(self.line)?;
+        let stores = match self.stores {
+            Some(stores) => {
+                stores.set_nonblocking(true)?;
+                Some(UnixStream::from_std(stores)?)
+            }
+            None => None,
+        };
         wire::say(&mut line, &Word::Prepared).await?;
         match wire::hear(&mut line).await? {
-            Word::Take => Ok(Taker(line)),
+            Word::Take => Ok((Taker(line), stores)),
             _ => Err(io::Error::other("the old process does not let go")),
         }
     }

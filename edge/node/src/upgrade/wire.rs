@@ -79,6 +79,9 @@ pub(super) struct Hello {
     /// Whether the last of the sockets is a line by which datagrams are relayed.
     #[serde(default)]
     pub(super) relays: bool,
+    /// Whether one more is a line by which the old process asks the stores that it gives away.
+    #[serde(default)]
+    pub(super) stores: bool,
 }
 
 /// Keys on their way: said, and never shown.
@@ -95,7 +98,8 @@ impl fmt::Debug for Hidden {
 impl Hello {
     fn sockets(&self) -> usize {
         let counts = [self.datagrams, self.streams, self.admin_tcp, self.admin_unix.len(), usize::from(self.relays)];
-        counts.into_iter().fold(0, usize::saturating_add)
+        let counts = counts.into_iter().chain([usize::from(self.stores)]);
+        counts.fold(0, usize::saturating_add)
     }
 }
 
@@ -209,6 +213,7 @@ mod tests {
             admin_tcp: 0,
             admin_unix: Vec::new(),
             relays: false,
+            stores: false,
         }
     }
 

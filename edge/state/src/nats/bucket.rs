@@ -114,8 +114,8 @@ impl Bucket {
             Ask::Exists(key) => Said::Exists(self.read(way, &key, consistency).await?.is_some()),
             Ask::Get(keys) => {
                 let mut given = Given::default();
-                let read = async |key: &String| self.read(way, key, consistency).await;
-                let mut reads = stream::iter(&keys).map(read).buffered(AT_ONCE);
+                let reads: Vec<_> = keys.iter().map(|key| self.read(way, key, consistency)).collect();
+                let mut reads = stream::iter(reads).buffered(AT_ONCE);
                 while let Some(message) = reads.next().await {
                     given.add(message?.map(|message| message.payload))?;
                 }
@@ -125,11 +125,8 @@ impl Bucket {
             Ask::Keys { cursor } => Said::Keys(self.page(way, cursor.as_deref()).await?),
             Ask::Swap { key, revision, value } => Said::Swapped(self.swap(way, bound, &key, revision, value).await?),
             Ask::Write(writes) => {
-                let write = async |Write { key, value }: Write| match value {
-                    Some(value) => self.set(way, bound, &key, value).await,
-                    None => self.delete(way, &key).await,
-                };
-                let mut writes = stream::iter(writes).map(write).buffer_unordered(AT_ONCE);
+                let writes: Vec<_> = writes.into_iter().map(|write| self.write(way, bound, write)).collect();
+                let mut writes = stream::iter(writes).buffer_unordered(AT_ONCE);
                 while let Some(written) = writes.next().await {
                     written?;
                 }
@@ -260,6 +257,13 @@ impl Bucket {
             Some(error) if is_full(&error) => Ok(Written::Full),
             Some(error) if is_other(&error) => Ok(Written::Other),
             Some(error) => Err(failed(&error.description)),
+        }
+    }
+
+    async fn write(&self, way: &Way, bound: &Bound, write: Write) -> Result<(), Error> {
+        match write.value {
+            Some(value) => self.set(way, bound, &write.key, value).await,
+            None => self.delete(way, &write.key).await,
         }
     }
 
