@@ -1,6 +1,6 @@
 //! `eyot keys`: making a fleet's keys, and looking at them.
 
-mod certificates;
+pub(crate) mod certificates;
 pub(crate) mod init;
 mod show;
 
@@ -10,11 +10,11 @@ use clap::Subcommand;
 use eyot_bundle::sign::Key;
 use serde_json::json;
 
+use crate::keyfile::{self, Lock};
 use crate::keyring::Keyring;
 use crate::operator;
 use crate::out::Out;
 use crate::reach::Reach;
-use crate::keyfile::{self, Lock};
 
 /// Make and show the keys of a fleet.
 #[derive(Debug, clap::Args)]

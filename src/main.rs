@@ -5,12 +5,16 @@ mod app;
 mod build;
 mod compile;
 mod demo;
+mod dev;
 mod files;
 mod fleet;
 mod get;
 mod keyfile;
 mod keyring;
 mod keys;
+mod lines;
+mod local;
+mod logs;
 mod new;
 mod node;
 mod operator;
@@ -21,7 +25,9 @@ mod publish;
 mod reach;
 mod releases;
 mod rollback;
+mod secret;
 mod serve;
+mod test;
 mod trusted;
 mod upgrade;
 
@@ -50,15 +56,19 @@ enum Verb {
     Build(build::Args),
     Compile(compile::Args),
     Demo(demo::Args),
+    Dev(dev::Args),
     Fleet(fleet::Args),
     Get(get::Args),
     Keys(keys::Args),
+    Logs(logs::Args),
     New(new::Args),
     Node(node::Args),
     Origin(origin::Args),
     Publish(publish::Args),
     Releases(releases::Args),
     Rollback(rollback::Args),
+    Secret(secret::Args),
+    Test(test::Args),
     Upgrade(upgrade::Args),
 }
 
@@ -88,14 +98,18 @@ fn run(verb: Verb, out: &Out) -> anyhow::Result<ExitCode> {
             Verb::Build(args) => build::run(&args, out).await.map(done),
             Verb::Compile(_) | Verb::Node(_) => Ok(ExitCode::SUCCESS),
             Verb::Demo(args) => demo::run(args, out).await,
+            Verb::Dev(args) => dev::run(args, out).await,
             Verb::Fleet(args) => fleet::run(args, out).await.map(done),
             Verb::Get(args) => get::run(args, out).await,
             Verb::Keys(args) => keys::run(args, out).await.map(done),
+            Verb::Logs(args) => logs::run(args, out).await,
             Verb::New(args) => new::run(&args, *out).map(done),
             Verb::Origin(args) => origin::run(args, out).await.map(done),
             Verb::Publish(args) => publish::run(args, out).await.map(done),
             Verb::Releases(args) => releases::run(args, out).await.map(done),
             Verb::Rollback(args) => rollback::run(args, out).await.map(done),
+            Verb::Secret(args) => secret::run(&args, out).await.map(done),
+            Verb::Test(args) => test::run(args, out).await,
             Verb::Upgrade(args) => upgrade::run(args, out).await.map(done),
         }
     })

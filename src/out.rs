@@ -14,12 +14,18 @@ const BAD_CONFIG: u8 = 64;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Out {
     json: bool,
+    is_silent: bool,
 }
 
 impl Out {
     /// Text, or JSON.
     pub(crate) fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, is_silent: false }
+    }
+
+    /// The same, for a part of what is done: it says nothing but warnings.
+    pub(crate) fn silent(self) -> Self {
+        Self { is_silent: true, ..self }
     }
 
     /// Whether JSON was asked for.
@@ -29,14 +35,14 @@ impl Out {
 
     /// A line for people on standard output.
     pub(crate) fn say(self, text: impl AsRef<str>) {
-        if !self.json {
+        if !self.json && !self.is_silent {
             let _ = writeln!(io::stdout().lock(), "{}", text.as_ref());
         }
     }
 
     /// A line for people on standard error: what to know beside the result.
     pub(crate) fn note(self, text: impl AsRef<str>) {
-        if !self.json {
+        if !self.json && !self.is_silent {
             let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
         }
     }
@@ -48,7 +54,7 @@ impl Out {
 
     /// The result for programs, one line on standard output.
     pub(crate) fn result(self, value: &Value) {
-        if self.json {
+        if self.json && !self.is_silent {
             let mut stdout = io::stdout().lock();
             let _ = writeln!(stdout, "{value}").and_then(|()| stdout.flush());
         }
@@ -63,7 +69,7 @@ impl Out {
 
     /// Something long that is under way. Nothing is drawn where nobody looks.
     pub(crate) fn progress(self, text: impl Into<String>) -> Progress {
-        let target = if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target = if self.json || self.is_silent { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target).with_message(text.into());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:>}") {
             bar.set_style(style);
@@ -99,6 +105,13 @@ impl Progress {
     /// Says what is done now.
     pub(crate) fn now(&self, text: impl Into<String>) {
         self.0.set_message(text.into());
+    }
+}
+
+impl Progress {
+    /// Says something in between, without the spinner in its way.
+    pub(crate) fn aside<T>(&self, say: impl FnOnce() -> T) -> T {
+        self.0.suspend(say)
     }
 }
 

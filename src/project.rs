@@ -4,7 +4,7 @@ mod encode;
 mod step;
 mod tools;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -90,10 +90,23 @@ impl Project {
 
     /// Builds each function (unless `skip_build`), and looks at its component.
     pub(crate) async fn build(&self, skip_build: bool, out: Out) -> anyhow::Result<BTreeMap<Name, Component>> {
+        self.build_those(|_| !skip_build, out).await
+    }
+
+    /// Builds these functions, and looks at the components of all.
+    pub(crate) async fn build_only(&self, functions: &BTreeSet<Name>, out: Out) -> anyhow::Result<()> {
+        self.build_those(|name| functions.contains(name), out).await.map(drop)
+    }
+
+    async fn build_those(
+        &self,
+        is_wanted: impl Fn(&Name) -> bool,
+        out: Out,
+    ) -> anyhow::Result<BTreeMap<Name, Component>> {
         let mut components = BTreeMap::new();
         for (name, source) in &self.manifest.functions {
             let folder = self.folder.join(&source.path);
-            if let Some(command) = source.build.as_deref().filter(|_| !skip_build) {
+            if let Some(command) = source.build.as_deref().filter(|_| is_wanted(name)) {
                 let progress = out.progress(format!("building {name}"));
                 build(name, command, &folder, &progress).await?;
             }

@@ -30,12 +30,22 @@ pub(crate) struct Authority {
 impl Authority {
     /// A new authority for `fleet`.
     pub(crate) fn new(fleet: &Name) -> anyhow::Result<Self> {
+        Self::named(&format!("eyot fleet {fleet}"))
+    }
+
+    /// A new authority that shows itself as `common`.
+    pub(crate) fn named(common: &str) -> anyhow::Result<Self> {
         let key = KeyPair::generate()?;
-        let mut params = params(Vec::new(), &format!("eyot fleet {fleet}"), CA_DAYS)?;
+        let mut params = params(Vec::new(), common, CA_DAYS)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pem = params.self_signed(&key)?.pem();
         Ok(Self { issuer: Issuer::new(params, key), pem })
+    }
+
+    /// The authority of this certificate and key, both PEM.
+    pub(crate) fn load(pem: &str, key: &str) -> anyhow::Result<Self> {
+        Ok(Self { issuer: Issuer::from_ca_cert_pem(pem, KeyPair::from_pem(key)?)?, pem: pem.to_owned() })
     }
 
     /// The authority's private key.
@@ -45,13 +55,17 @@ impl Authority {
 
     /// A server certificate for `names`: hosts or addresses.
     pub(crate) fn server(&self, names: &[String]) -> anyhow::Result<Pair> {
-        let key = KeyPair::generate()?;
+        self.server_of(names, &KeyPair::generate()?)
+    }
+
+    /// The same, of a key that is there already.
+    pub(crate) fn server_of(&self, names: &[String], key: &KeyPair) -> anyhow::Result<Pair> {
         let common = names.first().map_or("eyot", String::as_str);
         let mut params = params(names.to_vec(), common, LEAF_DAYS)?;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        Ok(Pair { pem: params.signed_by(&key, &self.issuer)?.pem(), key: key.serialize_pem() })
+        Ok(Pair { pem: params.signed_by(key, &self.issuer)?.pem(), key: key.serialize_pem() })
     }
 }
 

@@ -1,0 +1,239 @@
+//! Watching an app's folder: which files have changed, told when those who change them have paused for a moment. What
+//! builds leave behind is not looked at.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use eyot_bundle::digest::Digest;
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, timeout_at};
+
+/// Folders that hold no sources.
+const PASSED_OVER: [&str; 10] =
+    [".eyot", ".git", ".hg", ".idea", ".venv", ".vscode", "__pycache__", "node_modules", "target", "venv"];
+/// Folders that are watched at most; more are not.
+const FOLDERS_MAX: usize = 8_192;
+/// A change is told when nothing has changed for this long,
+const QUIET: Duration = Duration::from_millis(20);
+/// or at the latest after this.
+const QUIET_MAX: Duration = Duration::from_millis(500);
+/// Files whose content is remembered.
+const KNOWN_MAX: usize = 4_096;
+/// The content of larger files is not looked at, in bytes.
+const CONTENT_BYTES_MAX: u64 = 8 << 20;
+
+/// A folder that is watched, with all below it.
+pub(super) struct Watch {
+    kernel: AsyncFd<OwnedFd>,
+    folders: HashMap<i32, PathBuf>,
+    /// What builds write.
+    outputs: BTreeSet<PathBuf>,
+    /// What was in a file when it was last told, so that one that is written anew with the same content is not.
+    known: HashMap<PathBuf, Option<Digest>>,
+    root: PathBuf,
+}
+
+impl Watch {
+    /// Watches `root`, but not `outputs`: files or folders below it.
+    pub(super) fn new(root: &Path, outputs: BTreeSet<PathBuf>) -> io::Result<Self> {
+        let kernel = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        #[expect(deprecated, reason = "what is given owns its descriptor, and nothing else has it")]
+        let kernel = AsyncFd::new(kernel)?;
+        let (folders, known) = (HashMap::new(), HashMap::new());
+        let mut watch = Self { kernel, folders, outputs, known, root: root.to_owned() };
+        watch.add(root, &mut BTreeSet::new())?;
+        Ok(watch)
+    }
+
+    /// Other builds write elsewhere.
+    pub(super) fn outputs(&mut self, outputs: BTreeSet<PathBuf>) {
+        self.outputs = outputs;
+    }
+
+    /// Watches a folder and those below it, and notes the files that are in it.
+    fn add(&mut self, folder: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            if self.folders.len() >= FOLDERS_MAX {
+                return Err(io::Error::other(format!("more than {FOLDERS_MAX} folders are there")));
+            }
+            let flags = WatchFlags::CLOSE_WRITE
+                | WatchFlags::CREATE
+                | WatchFlags::DELETE
+                | WatchFlags::MOVED_FROM
+                | WatchFlags::MOVED_TO
+                | WatchFlags::ONLYDIR;
+            match inotify::add_watch(self.kernel.get_ref(), &folder, flags) {
+                Ok(id) => drop(self.folders.insert(id, folder.clone())),
+                // It is gone already, or is another's: who removes what is watched changes it.
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::ACCESS) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let (path, is_folder) = (entry.path(), entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                if self.is_passed_over(&path) {
+                    continue;
+                }
+                if is_folder {
+                    folders.push(path);
+                } else {
+                    files.insert(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_passed_over(&self, path: &Path) -> bool {
+        let Some(name) = path.file_name() else { return true };
+        let bytes = name.as_bytes();
+        // What editors leave beside a file while they write it.
+        let is_editors = bytes.ends_with(b"~") || bytes.starts_with(b".#") || name == OsStr::new("4913");
+        let is_swap = path.extension().is_some_and(|it| ["swp", "swx", "part", "tmp"].iter().any(|swap| it == *swap));
+        PASSED_OVER.iter().any(|passed| name == OsStr::new(passed))
+            || is_editors
+            || is_swap
+            || self.outputs.contains(path)
+    }
+
+    /// Waits until files change, and for a moment of quiet; which. The root stands for all of them, where the kernel lost
+    /// count. Safe to drop and call again only while nothing has changed.
+    pub(super) async fn changed(&mut self) -> io::Result<BTreeSet<PathBuf>> {
+        loop {
+            let mut changed = self.read().await?;
+            let last = Instant::now() + QUIET_MAX;
+            while let Ok(more) = timeout_at((Instant::now() + QUIET).min(last), self.read()).await {
+                changed.extend(more?);
+            }
+            let changed: BTreeSet<_> = changed.into_iter().filter(|path| self.is_news(path)).collect();
+            if !changed.is_empty() {
+                return Ok(changed);
+            }
+        }
+    }
+
+    /// Whether a file holds something else than when it was last told.
+    fn is_news(&mut self, path: &Path) -> bool {
+        let small = fs::metadata(path).is_ok_and(|facts| facts.is_file() && facts.len() <= CONTENT_BYTES_MAX);
+        if !small && path.exists() {
+            return true;
+        }
+        let content = fs::read(path).ok().map(|bytes| Digest::of(&bytes));
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        self.known.insert(path.to_owned(), content) != Some(content)
+    }
+
+    /// What the kernel tells next.
+    async fn read(&mut self) -> io::Result<BTreeSet<PathBuf>> {
+        loop {
+            let mut ready = self.kernel.readable().await?;
+            let told = told(ready.get_inner());
+            ready.clear_ready();
+            drop(ready);
+            let mut changed = BTreeSet::new();
+            for (folder, flags, name) in told? {
+                self.take(folder, flags, name, &mut changed)?;
+            }
+            if !changed.is_empty() {
+                return Ok(changed);
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        folder: i32,
+        flags: ReadFlags,
+        name: Option<PathBuf>,
+        changed: &mut BTreeSet<PathBuf>,
+    ) -> io::Result<()> {
+        if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+            changed.insert(self.root.clone());
+            return Ok(());
+        }
+        if flags.contains(ReadFlags::IGNORED) {
+            self.folders.remove(&folder);
+            return Ok(());
+        }
+        let Some(path) = self.folders.get(&folder).zip(name).map(|(folder, name)| folder.join(name)) else {
+            return Ok(());
+        };
+        if self.is_passed_over(&path) {
+            return Ok(());
+        }
+        if flags.contains(ReadFlags::ISDIR) {
+            if flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
+                return self.add(&path, changed);
+            }
+            changed.insert(path);
+        } else if !flags.contains(ReadFlags::CREATE) {
+            // Who creates a file writes it next.
+            changed.insert(path);
+        }
+        Ok(())
+    }
+}
+
+/// All that waits to be read: the folder's watch, what happened, and to which name in it.
+fn told(kernel: &OwnedFd) -> io::Result<Vec<(i32, ReadFlags, Option<PathBuf>)>> {
+    let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+    let mut reader = inotify::Reader::new(kernel, &mut buffer);
+    let mut told = Vec::new();
+    loop {
+        match reader.next() {
+            Ok(event) => {
+                let name = event.file_name().map(|name| PathBuf::from(OsStr::from_bytes(name.to_bytes())));
+                told.push((event.wd(), event.events(), name));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(told),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(file: &Path, text: &str) {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_saved_is_told_and_what_builds_leave_behind_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        write(&path("src/main.rs"), "one");
+        write(&path("target/x.d"), "one");
+        let mut watch = Watch::new(folder.path(), BTreeSet::from([path("dist"), path("app.wasm")])).unwrap();
+        for passed in ["target/x.d", "dist/app.js", "app.wasm", ".git/index", "src/main.rs~", "src/.main.rs.swp"] {
+            write(&path(passed), "two");
+        }
+        write(&path("src/main.rs"), "two");
+        assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/main.rs")]));
+        // The same once more is no news; written aside and moved in place is.
+        write(&path("src/main.rs"), "two");
+        write(&path("src/new~"), "three");
+        fs::rename(path("src/new~"), path("src/main.rs")).unwrap();
+        assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/main.rs")]));
+        // A folder that is made is watched at once.
+        write(&path("src/deep/er/lib.rs"), "one");
+        assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/deep/er/lib.rs")]));
+        write(&path("src/deep/er/lib.rs"), "two");
+        assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/deep/er/lib.rs")]));
+        fs::remove_file(path("src/main.rs")).unwrap();
+        assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/main.rs")]));
+    }
+}
