@@ -7,6 +7,7 @@ mod attacks;
 mod certs;
 mod clients;
 mod compile;
+mod components;
 mod config;
 mod demo;
 mod drain;
