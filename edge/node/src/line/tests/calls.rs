@@ -83,7 +83,7 @@ async fn a_tree_spends_of_the_budget_of_its_root_and_is_no_deeper_than_eight() {
 async fn who_is_cut_cancels_those_it_called_and_a_full_node_is_not_stuck() {
     let house = house();
     house.relays(&["never-answer"], &json!({"wall_ms": 300}));
-    let response = house.get("/b/never-answer").await;
+    let response = house.get("/never-answer").await;
     assert_eq!(response.status(), 504);
     // Resolves only when those that were called are gone too.
     house.node.runtime.idle().await;
@@ -91,7 +91,7 @@ async fn who_is_cut_cancels_those_it_called_and_a_full_node_is_not_stuck() {
     house.relays(&[], &json!({}));
     let many: Vec<_> = (0..8).map(|_| house.get("/b/a/b")).collect();
     for response in futures_util::future::join_all(many).await {
-        assert!(matches!(response.status().as_u16(), 200 | 503), "{}", response.status());
+        assert!(matches!(response.status().as_u16(), 200 | 502 | 503), "{}", response.status());
     }
     assert_eq!(house.get("/b/a/b").await.status(), 200);
 }
