@@ -175,7 +175,7 @@ async fn what_a_task_says_is_heard_whichever_wasi_it_says_it_by() {
 }
 
 #[tokio::test]
-async fn a_fetch_of_a_task_goes_through_the_door_streamed_both_ways_and_is_charged_once() {
+async fn a_fetch_of_a_task_goes_through_the_door_streamed_both_ways_and_is_counted_once() {
     let out = Out::new(|request| {
         Box::pin(async move {
             assert_eq!(request.uri(), "https://up.example:8443/path?query");
