@@ -17,7 +17,7 @@ pub(crate) struct Ground {
     pub(crate) other: Stores,
 }
 
-type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Running = Pin<Box<dyn Future<Output = ()>>>;
 type Case = (&'static str, fn(Ground) -> Running);
 
 /// All of them. A name is that of the store, too.
