@@ -63,16 +63,13 @@ impl Live {
     /// One that has served, for another call; a new one where there is none, or where its app has no room for it.
     fn of(code: Arc<Code>, kept: Option<Self>, visit: Visit) -> Self {
         let Some(mut live) = kept else { return Self::new(code, visit) };
-        match live.store.data_mut().turn_to(visit) {
-            Ok(()) => {
-                live.store.set_epoch_deadline(1);
-                live
-            }
-            Err(visit) => {
-                drop(live);
-                Self::new(code, visit)
-            }
+        if !live.store.data_mut().room.turn_to(&visit.account) {
+            drop(live);
+            return Self::new(code, visit);
         }
+        live.store.data_mut().turn_to(visit);
+        live.store.set_epoch_deadline(1);
+        live
     }
 
     async fn start(&mut self) -> wasmtime::Result<()> {

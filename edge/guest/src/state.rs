@@ -85,17 +85,12 @@ impl State {
         &self.egress.account
     }
 
-    /// Serves another call from now on: nothing of the last one's is left to the guest but its memory. Refused if the app
-    /// has no room for that.
-    pub(crate) fn turn_to(&mut self, visit: Visit) -> Result<(), Visit> {
-        if !self.room.turn_to(&visit.account) {
-            return Err(visit);
-        }
+    /// Serves another call from now on, whose room its memory is: nothing of the last one's is left to the guest but that.
+    pub(crate) fn turn_to(&mut self, visit: Visit) {
         let Visit { account, function, request_id, doors, io } = visit;
         self.said.turn_to(Arc::clone(&doors.log));
         self.host = Host::new(&account, function, request_id, &doors, Arc::clone(&self.said), io.clone());
         self.egress = Egress { account, fetch: doors.fetch, io, world: self.egress.world };
-        Ok(())
     }
 
     /// Lets go of the doors of the call that has ended: what it said is said, and nothing more is.
