@@ -20,6 +20,7 @@ use crate::operator::in_days;
 use crate::out::Out;
 use crate::project::{Component, Place, Project};
 use crate::reach::Reach;
+use crate::secret::Shelf;
 use crate::trusted;
 
 /// How long a publisher's role is believed.
@@ -117,6 +118,12 @@ pub(crate) async fn publish(
             sent.push(name);
         }
     }
+    for (name, sealed) in (Shelf { project }).all()? {
+        progress.now(format!("sending the secret {name}, sealed"));
+        if !client.has_blob(sealed.named().sealed.sha256).await? {
+            client.put_blob(sealed.sealed.0.into()).await?;
+        }
+    }
     progress.now(format!("publishing release {}", release.number));
     let document = sign::document(&release)?;
     let role = role(&trusted, &release, &document, key)?;
@@ -142,8 +149,9 @@ fn release(
     };
     let functions: BTreeMap<Name, Built> =
         components.iter().map(|(name, component)| (name.clone(), component.built.clone())).collect();
+    let secrets = Shelf { project }.all()?.into_iter().map(|(name, sealed)| (name, sealed.named())).collect();
     let files = folders.iter().map(|(name, folder)| (name.clone(), folder.bundle)).collect();
-    let made = Made { functions, cas: project.cas()?, files, ..Made::default() };
+    let made = Made { functions, cas: project.cas()?, files, secrets };
     let release = project.manifest.release(edition, &made)?;
     verify::check(&release, &trusted.app, number, &trusted.grant).context("the operator's grant does not hold this")?;
     Ok(release)

@@ -273,8 +273,8 @@ fn list(shelf: &Shelf<'_>, nodes: &Nodes, out: Out) -> anyhow::Result<()> {
         };
         let open = |(id, recipient): &(&Name, &Recipient)| now.get(*id) == Some(*recipient);
         let can: Vec<_> = sealed.nodes.iter().filter(open).map(|(id, _)| id.to_string()).collect();
-        let cannot: Vec<_> = nodes.nodes.iter().filter(|(id, node)| !node.revoked && !can.contains(&id.to_string()));
-        let cannot: Vec<_> = cannot.iter().map(|(id, _)| id.to_string()).collect();
+        let cannot = nodes.nodes.iter().filter(|(id, node)| !node.revoked && !can.contains(&id.to_string()));
+        let cannot: Vec<_> = cannot.map(|(id, _)| id.to_string()).collect();
         let leaked = gone(&sealed, nodes);
         out.say(format!("{name}  version {}  opens on {} nodes", sealed.version, can.len()));
         if !cannot.is_empty() {

@@ -14,11 +14,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ask;
 use super::ports::{NODES, Ports};
+use crate::keyfile::{self, Lock};
 use crate::keyring::Keyring;
 use crate::keys::init::{self, NewFleet};
 use crate::out::Out;
 use crate::reach::Reach;
-use crate::keyfile::{self, Lock};
 
 /// The three nodes and their regions.
 const REGIONS: [(&str, &str); NODES] = [("fra-1", "eu-fra"), ("nyc-1", "us-nyc"), ("sin-1", "ap-sin")];

@@ -178,8 +178,7 @@ fn function(function: &Function, grant: &Grant) -> Result<(), Refusal> {
         )));
     }
     if ![WORLD, WORLD_0_3].contains(&&*function.world) {
-        let detail =
-            format!("world `{}`; this build runs `{WORLD}` and `{WORLD_0_3}`", checks::short(&function.world));
+        let detail = format!("world `{}`; this build runs `{WORLD}` and `{WORLD_0_3}`", checks::short(&function.world));
         return Err(Refusal::new(Reason::Incompatible, detail));
     }
     if function.imports.len() > checks::IMPORTS_MAX {

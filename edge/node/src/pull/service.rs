@@ -107,10 +107,12 @@ impl Service {
         let (runtime, telemetry) = (node.runtime.clone(), Arc::clone(&node.telemetry));
         let compilers = Compilers::new(options);
         let stage = Stage::new(client(config)?, blobs, compilers, runtime, node.vault.clone(), Arc::clone(&telemetry));
+        let status = Arc::<Status>::default();
+        status.facts().identity = Some(node.vault.recipient());
         let setup = Setup {
             stage: Arc::new(stage),
             apps: Arc::clone(node),
-            status: Arc::default(),
+            status,
             telemetry,
             node: config.node.id.clone(),
             region: config.node.region.clone(),
