@@ -46,7 +46,7 @@ pub use doors::{
     Log, LogLevel, LogStream, Page, Purge, PurgeError, Purged, Purging, Rate, Rated, Secret, SecretError, Store,
     StoreError, Stores, Storing,
 };
-pub use runtime::Runtime;
+pub use runtime::{Runtime, WeakRuntime};
 pub use settings::{Error, SLOTS_MAX, Settings};
 pub use slots::slots_below;
 pub use tree::{Sender, Tree};

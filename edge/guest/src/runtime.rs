@@ -1,7 +1,7 @@
 //! The runtime: from a call to its response. What it holds ends with its last clone.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use eyot_bundle::digest::Digest;
 use eyot_bundle::release::Limits;
@@ -37,6 +37,17 @@ const PROBE_CPU_US: u64 = 1_000_000;
 /// Runs functions. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
+
+/// A runtime that does not live on because of this: for what its own guests hold.
+#[derive(Clone)]
+pub struct WeakRuntime(Weak<Inner>);
+
+impl WeakRuntime {
+    /// The runtime, if it is not ending.
+    pub fn upgrade(&self) -> Option<Runtime> {
+        self.0.upgrade().map(Runtime)
+    }
+}
 
 struct Inner {
     codes: Codes,
@@ -173,6 +184,11 @@ impl Runtime {
             (Some(Err(fault)), _) | (None, Ok(Err(fault))) => Err(Error::Probe(fault)),
             (None, _) => Err(Error::Probe(FaultCode::NotReady.into())),
         }
+    }
+
+    /// The same, for whom it may not outlive.
+    pub fn downgrade(&self) -> WeakRuntime {
+        WeakRuntime(Arc::downgrade(&self.0))
     }
 
     /// The artefacts it loads from.

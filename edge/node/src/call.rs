@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use eyot_bundle::name::Name;
 use eyot_fetch::Fetch;
-use eyot_guest::{Call, Client, Doors, Runtime, Tree};
+use eyot_guest::{Call, Client, Doors, Tree, WeakRuntime};
 use eyot_plan::arrival::{Interim, Protocol};
 use eyot_plan::body::Body;
-use eyot_plan::fault::Fault;
+use eyot_plan::fault::{Code, Fault};
 use eyot_plan::forward::{self, Trail};
 use http::{Request, Response};
 
@@ -67,7 +67,8 @@ pub(crate) async fn event(
 
 /// What the functions have in common that one request leads to.
 pub(crate) struct Kin {
-    pub(crate) runtime: Runtime,
+    /// Guests hold this, and may not keep alive what ends them.
+    pub(crate) runtime: WeakRuntime,
     pub(crate) fetch: Fetch,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) access: Arc<access::Log>,
@@ -95,7 +96,7 @@ pub(crate) struct Place {
 impl Kin {
     fn new(node: &Node, entry: &Arc<Entry>, asked: &Asked, bill: Bill) -> Self {
         Self {
-            runtime: node.runtime.clone(),
+            runtime: node.runtime.downgrade(),
             fetch: node.fetch.clone(),
             snapshots: Arc::clone(&node.snapshots),
             access: Arc::clone(&node.access),
@@ -122,7 +123,8 @@ impl Kin {
     ) -> Result<Response<Body>, Fault> {
         let Place { tree, depth, caller } = place;
         let (meter, witness) = self.bill.call(function, depth);
-        let runtime = self.runtime.clone();
+        let ending = || Fault::new(Code::NotReady).because("the node ends");
+        let runtime = self.runtime.upgrade().ok_or_else(ending)?;
         let call = Call {
             function: Arc::clone(&function.guest),
             request,

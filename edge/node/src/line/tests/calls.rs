@@ -16,7 +16,9 @@ impl House {
         }
         functions.insert("lonely".to_owned(), self.function("relay", &["*"]));
         for name in guests {
-            functions.insert((*name).to_owned(), self.function(name, &[]));
+            let mut guest = self.function(name, &[]);
+            guest["limits"] = json!({"cpu_us": 500_000});
+            functions.insert((*name).to_owned(), guest);
         }
         let routes = json!([route("/lonely/*", "lonely"), route("/*", "a")]);
         self.granted(1, &json!({"routes": routes, "functions": functions}), &loopback());
@@ -26,12 +28,12 @@ impl House {
 #[tokio::test]
 async fn a_function_calls_those_that_its_release_names_and_bodies_stream_through_them() {
     let house = house();
-    house.relays(&["echo"], &json!({}));
+    house.relays(&["echo"], &json!({"cpu_us": 500_000}));
     let response = house.get("/b/").await;
     let id = response.headers()["x-request-id"].to_str().expect("text").to_owned();
     assert!(response.headers().contains_key("x-end"), "{:?}", response.headers());
     assert_eq!(text(response).await, format!("the end, at b.function.eyot.internal, of {id}"));
-    let long = bytes::Bytes::from(vec![b'x'; 3 << 20]);
+    let long = bytes::Bytes::from(vec![b'x'; 1 << 20]);
     let response = house.ask(Request::post("https://shop.test/b/a/echo/"), body::full(long.clone())).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.into_body().collect().await.expect("a whole body").to_bytes(), long);
@@ -82,8 +84,8 @@ async fn a_tree_spends_of_the_budget_of_its_root_and_is_no_deeper_than_eight() {
 #[tokio::test]
 async fn who_is_cut_cancels_those_it_called_and_a_full_node_is_not_stuck() {
     let house = house();
-    house.relays(&["never-answer"], &json!({"wall_ms": 300}));
-    let response = house.get("/never-answer").await;
+    house.relays(&["sleep"], &json!({"wall_ms": 300}));
+    let response = house.get("/sleep").await;
     assert_eq!(response.status(), 504);
     // Resolves only when those that were called are gone too.
     house.node.runtime.idle().await;

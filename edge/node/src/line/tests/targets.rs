@@ -156,7 +156,7 @@ async fn a_function_fetches_only_what_its_release_names_and_its_grant_opens() {
     assert_eq!(response.status(), 200);
     let id = response.headers()["x-request-id"].to_str().expect("text").to_owned();
     let told = text(response).await;
-    for line in ["GET /x\n", "cdn-loop: eyot; fleet=eyot\n", &format!("x-request-id: {id}\n")] {
+    for line in ["GET /x\n", "cdn-loop: eyot; fleet=eyot; calls=0; cpu=", &format!("x-request-id: {id}\n")] {
         assert!(told.contains(line), "{line} is not in\n{told}");
     }
 }
