@@ -118,7 +118,9 @@ impl Place {
         let started = opened.and_then(|file| Here::start(file, self.clock.clone()).map_err(|error| error.to_string()));
         match started {
             Ok(here) => {
-                self.whose.send_replace(Whose::Here(Arc::new(here)));
+                if let Whose::There(there) = self.whose.send_replace(Whose::Here(Arc::new(here))) {
+                    there.end();
+                }
                 Ok(())
             }
             Err(error) => {

@@ -75,7 +75,7 @@ async fn what_was_acknowledged_is_there_when_it_is_opened_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_file_changes_hands_and_back_every_call_is_answered_and_no_write_is_lost() {
+async fn while_the_file_changes_hands_and_back_every_read_is_answered_and_no_acknowledged_write_is_lost() {
     let folder = tempfile::tempdir().expect("a folder");
     let old = opened(folder.path()).await;
     let store = open(&old, "shop", "carts", spec());
@@ -83,10 +83,17 @@ async fn while_the_file_changes_hands_and_back_every_call_is_answered_and_no_wri
         .map(|_| {
             let store = store.clone();
             tokio::spawn(async move {
+                let mut acknowledged = 0;
                 for _ in 0..200 {
-                    store.increment("count".to_owned(), 1).await.expect("counted");
-                    store.get("count".to_owned()).await.expect("read");
+                    match store.increment("count".to_owned(), 1).await {
+                        Ok(_) => acknowledged += 1,
+                        // It was under way where the file was when that ended: it may be counted or not.
+                        Err(Error::Unavailable(_)) => {}
+                        Err(refused) => panic!("{refused}"),
+                    }
+                    store.get("count".to_owned()).await.expect("what only reads is asked again");
                 }
+                acknowledged
             })
         })
         .collect();
@@ -108,10 +115,12 @@ async fn while_the_file_changes_hands_and_back_every_call_is_answered_and_no_wri
         old.open_here().await.expect("it was let go of");
         answers.abort();
     }
+    let mut acknowledged = 0;
     for call in calls {
-        call.await.expect("no call failed");
+        acknowledged += call.await.expect("no read failed");
     }
-    assert_eq!(store.increment("count".to_owned(), 0).await, Ok(1_600));
+    let counted = store.increment("count".to_owned(), 0).await.expect("counted");
+    assert!((acknowledged..=1_600).contains(&counted), "{counted} of {acknowledged} that were acknowledged");
     assert_eq!(store.increment("mine".to_owned(), 0).await, Ok(5));
 }
 

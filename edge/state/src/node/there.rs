@@ -60,6 +60,11 @@ impl There {
         Self { asks, waiting }
     }
 
+    /// Nothing that is answered there from now on is heard.
+    pub(super) fn end(&self) {
+        *self.waiting.told() = None;
+    }
+
     /// None: it was not asked, because the other process has ended.
     pub(super) async fn ask(&self, bound: &Bound, ask: Ask) -> Option<Result<Said, Error>> {
         let only_reads = ask.only_reads();
