@@ -126,7 +126,8 @@ impl Dev {
         if is_all || changed.contains(&manifest(&self.place, &self.project)) {
             match self.place.open() {
                 Ok(project) if project.manifest.app != self.project.manifest.app => {
-                    return self.error("manifest", &anyhow::anyhow!("the app has another name: start `eyot dev` again"));
+                    return self
+                        .error("manifest", &anyhow::anyhow!("the app has another name: start `eyot dev` again"));
                 }
                 Ok(project) => {
                     hosts = project.manifest.hosts != self.project.manifest.hosts;
@@ -261,6 +262,8 @@ fn rebuilt(old: &Project, new: &Project) -> BTreeSet<eyot_bundle::name::Name> {
     let how = |source: &eyot_bundle::manifest::FunctionSource| {
         (source.path.clone(), source.build.clone(), source.wasm.clone())
     };
-    let is_same = |name: &eyot_bundle::name::Name| old.manifest.functions.get(name).map(how) == new.manifest.functions.get(name).map(how);
+    let is_same = |name: &eyot_bundle::name::Name| {
+        old.manifest.functions.get(name).map(how) == new.manifest.functions.get(name).map(how)
+    };
     new.manifest.functions.keys().filter(|name| !is_same(name)).cloned().collect()
 }

@@ -156,12 +156,10 @@ impl Local {
 
     /// Publishes what is built.
     pub(crate) async fn publish(&self, project: &Project, out: Out) -> anyhow::Result<Outcome> {
-        let local =
-            Project { folder: project.folder.clone(), manifest: hosts::with_localhost(&project.manifest) };
+        let local = Project { folder: project.folder.clone(), manifest: hosts::with_localhost(&project.manifest) };
         let root = self.ring.path("root.json");
         publish::publish(&local, &self.client, &self.publisher, Some(&root), true, out).await
     }
-
 }
 
 impl Tasks {
@@ -210,11 +208,7 @@ fn certify(ring: &Keyring, ca: &Ca, project: &Project, names: &[String]) -> anyh
 }
 
 /// Starts the origin; its URL.
-async fn start_origin(
-    settings: &Settings<'_>,
-    ring: &Keyring,
-    tasks: &mut Tasks,
-) -> anyhow::Result<String> {
+async fn start_origin(settings: &Settings<'_>, ring: &Keyring, tasks: &mut Tasks) -> anyhow::Result<String> {
     let keys = ring.folder().display();
     let text = format!(
         "[origin]\nlisten = [\"127.0.0.1:0\"]\nstate = \"{state}\"\nfleet = \"{NODE}\"\nroot = \"{keys}/root.json\"\n\

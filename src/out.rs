@@ -69,7 +69,8 @@ impl Out {
 
     /// Something long that is under way. Nothing is drawn where nobody looks.
     pub(crate) fn progress(self, text: impl Into<String>) -> Progress {
-        let target = if self.json || self.is_silent { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target =
+            if self.json || self.is_silent { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target).with_message(text.into());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:>}") {
             bar.set_style(style);

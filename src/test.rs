@@ -117,7 +117,9 @@ fn say(case: &Case, passage: &Passage, out: Out) {
         for problem in &passage.problems {
             out.say(format!("    {}", lines::safe(problem)));
         }
-        for line in passage.told.iter().flat_map(|line| lines::text(line).lines().map(str::to_owned).collect::<Vec<_>>()) {
+        for line in
+            passage.told.iter().flat_map(|line| lines::text(line).lines().map(str::to_owned).collect::<Vec<_>>())
+        {
             out.say(format!("  {line}"));
         }
     }

@@ -67,12 +67,7 @@ pub(crate) struct Events(JoinSet<()>);
 
 impl Events {
     /// Begins to run them. Nothing new begins once `stop` has turned true.
-    pub(crate) fn start(
-        node: &Arc<Node>,
-        client: Client,
-        queues: Option<Queues>,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
+    pub(crate) fn start(node: &Arc<Node>, client: Client, queues: Option<Queues>, stop: watch::Receiver<bool>) -> Self {
         let ground = Arc::new(Ground {
             node: Arc::clone(node),
             client,

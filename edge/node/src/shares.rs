@@ -13,8 +13,8 @@ use eyot_bundle::name::Name;
 use eyot_guest::{Entering, Limit, Rate, Rated, slots_below};
 use eyot_plan::allowance::Allowance;
 use eyot_plan::fault::{Code, Fault};
-use eyot_plan::windows::{Counted, Key, Windows};
 use eyot_plan::forward::DEPTH_MAX;
+use eyot_plan::windows::{Counted, Key, Windows};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 

@@ -92,7 +92,7 @@ impl Cron {
         let no_time = || CronError::Fields(expression.chars().take(64).collect());
         let fields: Vec<&str> = expression.split_ascii_whitespace().collect();
         let (second, rest) = match fields.as_slice() {
-            [rest @ ..] if rest.len() == 5 => ("0", rest),
+            rest if rest.len() == 5 => ("0", rest),
             [second, rest @ ..] if rest.len() == 5 => (*second, rest),
             _ => return Err(no_time()),
         };

@@ -72,7 +72,19 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
     ) -> Self {
         let uploads = Semaphore::new(limits.uploads_max);
         let nonces = Nonces::new(Timestamp::now().as_second());
-        Self { catalog, audit, fleet, acme, turns: Turns::default(), metrics, nonces, tails: Tails::default(), limits, uploads, ending }
+        Self {
+            catalog,
+            audit,
+            fleet,
+            acme,
+            turns: Turns::default(),
+            metrics,
+            nonces,
+            tails: Tails::default(),
+            limits,
+            uploads,
+            ending,
+        }
     }
 
     async fn respond(&self, arrival: Arrival) -> Result<Response<Body>, Denied> {
@@ -121,13 +133,14 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
             ["apps", app, "rollout"] if post => self.rollout(asked, body, name(app)?).await,
             ["fleet"] if get => self.fleet(asked),
             ["audit"] if get => self.audit(asked),
-            ["acme" | "apps" | "audit" | "blobs" | "fleet" | "metadata" | "report" | "tail" | "targets" | "watch", ..] => {
-                Err(Denied::request(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "method_not_allowed",
-                    format!("nothing here takes {method}"),
-                ))
-            }
+            [
+                "acme" | "apps" | "audit" | "blobs" | "fleet" | "metadata" | "report" | "tail" | "targets" | "watch",
+                ..,
+            ] => Err(Denied::request(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                format!("nothing here takes {method}"),
+            )),
             _ => Err(Denied::not_found("the origin has nothing of this name")),
         }
     }

@@ -65,8 +65,8 @@ fn split(name: &str) -> Option<(&str, &str)> {
     if name.len() <= NAME.len() {
         return Some(("", name));
     }
-    let cuts = name.match_indices('/').map(|(at, _)| (&name[..at], &name[at + 1..]));
-    cuts.filter(|(prefix, rest)| prefix.len() <= PREFIX.len() && rest.len() <= NAME.len()).last()
+    let mut cuts = name.match_indices('/').map(|(at, _)| (&name[..at], &name[at + 1..]));
+    cuts.rfind(|(prefix, rest)| prefix.len() <= PREFIX.len() && rest.len() <= NAME.len())
 }
 
 /// The sum of a head, as if its own field were blank.

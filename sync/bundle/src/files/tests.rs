@@ -5,8 +5,10 @@ use proptest::prelude::*;
 use super::*;
 
 type Files = BTreeMap<String, BTreeMap<Encoding, Vec<u8>>>;
+type Written<'a> = (&'a str, &'a [(Encoding, &'a [u8])]);
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Vec<u8>));
 
-fn folder(files: &[(&str, &[(Encoding, &[u8])])]) -> Files {
+fn folder(files: &[Written<'_>]) -> Files {
     let variants = |variants: &[(Encoding, &[u8])]| variants.iter().map(|(at, bytes)| (*at, bytes.to_vec())).collect();
     files.iter().map(|(path, all)| ((*path).to_owned(), variants(all))).collect()
 }
@@ -20,7 +22,8 @@ fn index(tar: &[u8]) -> Result<Index, Error> {
 
 fn unpacked(tar: &[u8]) -> Files {
     let index = index(tar).expect("a good archive");
-    let bytes = |it: &Variant| tar[it.offset as usize..(it.offset + it.size) as usize].to_vec();
+    let place = |at: u64| usize::try_from(at).expect("small");
+    let bytes = |it: &Variant| tar[place(it.offset)..place(it.offset + it.size)].to_vec();
     let file =
         |(path, all): (&str, &[Variant])| (path.to_owned(), all.iter().map(|it| (it.encoding, bytes(it))).collect());
     index.files().map(file).collect()
@@ -90,7 +93,7 @@ fn only_what_is_packed_here_is_read() {
         change(&mut tar);
         index(&tar)
     };
-    let table: [(&str, &dyn Fn(&mut Vec<u8>)); 8] = [
+    let table: [Change<'_>; 8] = [
         ("a symlink", &|tar| tar[156] = b'2'),
         ("a folder", &|tar| tar[156] = b'5'),
         ("an owner", &|tar| tar[114] = b'1'),

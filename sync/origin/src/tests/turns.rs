@@ -9,12 +9,8 @@ fn nodes_alone_share_the_turns_of_an_apps_schedules_and_a_restart_forgets_none()
     let mut house = House::new();
     let origin = house.start_granted();
     let now = jiff::Timestamp::now();
-    let request = |step| TurnRequest {
-        schedule: "0123456789abcdef".to_owned(),
-        planned: now,
-        process: "one".to_owned(),
-        step,
-    };
+    let request =
+        |step| TurnRequest { schedule: "0123456789abcdef".to_owned(), planned: now, process: "one".to_owned(), step };
     let claim = request(TurnStep::Claim);
     let ask = |client: eyot_link::client::Client, app: &str, request: &TurnRequest| {
         block_on(async { client.turn(&name(app), request).await })
