@@ -83,7 +83,7 @@ fn size(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes}B"),
         1_024..1_048_576 => format!("{}KiB", bytes / 1_024),
-        _ => format!("{}.{}MiB", bytes >> 20, (bytes % (1 << 20)) * 10 >> 20),
+        _ => format!("{}.{}MiB", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20),
     }
 }
 

@@ -89,7 +89,7 @@ fn case(table: &mut Table<'_>) -> Case {
 fn request(table: &mut Table<'_>) -> Request {
     Request {
         method: table.parsed("method").or(Method::GET),
-        host: table.string("host").and_then(host).or("localhost".to_owned()),
+        host: table.string("host").and_then(|text| host(&text)).or("localhost".to_owned()),
         path: table.string("path").and_then(path).or("/".to_owned()),
         headers: headers(table),
         body: table.string("body").or_default(),
@@ -107,7 +107,7 @@ fn expect(table: &mut Table<'_>) -> Expect {
     }
 }
 
-fn host(text: String) -> Result<String, String> {
+fn host(text: &str) -> Result<String, String> {
     match text.parse() {
         Ok(HostPattern::Exact(host)) => Ok(host),
         _ => Err(format!("`{text}` is no host: write `shop.example.com`")),

@@ -50,6 +50,7 @@ impl Nats {
     }
 
     /// A connection.
+    #[expect(clippy::disallowed_methods, reason = "a server of this test, on loopback")]
     pub(crate) fn connect(&self) -> Connection {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("NATS");
         let mut connection = Connection { reader: BufReader::new(stream), inboxes: 0 };

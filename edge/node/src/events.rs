@@ -106,7 +106,9 @@ async fn follow(ground: Arc<Ground>, mut stop: watch::Receiver<bool>) {
         }
         while working.try_join_next().is_some() {}
     }
-    crews.values().for_each(|crew| drop(crew.stop.send_replace(true)));
+    for crew in crews.values() {
+        crew.stop.send_replace(true);
+    }
     while working.join_next().await.is_some() {}
 }
 

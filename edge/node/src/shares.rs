@@ -249,7 +249,7 @@ impl Share {
     pub fn rate(&self, rate: &Rate<'_>) -> Rated {
         let Rate { key, limit, window_ms, cost } = *rate;
         let key = Key { key: key.to_owned(), limit, window_ms };
-        let Counted { allowed, remaining, reset_ms } = lock(&self.0.windows).take(key, cost, self.0.now_us() / 1000);
+        let Counted { allowed, remaining, reset_ms } = lock(&self.0.windows).take(&key, cost, self.0.now_us() / 1000);
         Rated { allowed, remaining, reset_ms }
     }
 }

@@ -49,16 +49,16 @@ impl Windows {
     }
 
     /// Counts `cost` more of `key`, if its window has room. A window begins with the first that is counted in it.
-    pub fn take(&mut self, key: Key, cost: u32, now_ms: u64) -> Counted {
+    pub fn take(&mut self, key: &Key, cost: u32, now_ms: u64) -> Counted {
         self.forget(now_ms);
         let (limit, window_ms) = (key.limit, key.window_ms);
-        if !self.windows.contains_key(&key) {
+        if !self.windows.contains_key(key) {
             if cost > limit {
                 return Counted { allowed: false, remaining: limit, reset_ms: window_ms };
             }
             self.begin(key.clone(), now_ms);
         }
-        let Some(window) = self.windows.get_mut(&key) else {
+        let Some(window) = self.windows.get_mut(key) else {
             return Counted { allowed: false, remaining: 0, reset_ms: window_ms };
         };
         let allowed = limit - window.used >= cost;
@@ -123,7 +123,7 @@ mod tests {
             (60_000, 4, false, 3, 5_000),
             (60_000, 3, true, 0, 5_000),
         ] {
-            let counted = windows.take(key("a", 3, 5_000), cost, now_ms);
+            let counted = windows.take(&key("a", 3, 5_000), cost, now_ms);
             assert_eq!(counted, Counted { allowed, remaining, reset_ms }, "at {now_ms}");
         }
     }
@@ -132,24 +132,24 @@ mod tests {
     fn a_key_with_another_limit_or_window_is_counted_apart() {
         let mut windows = Windows::new(10);
         for other in [key("a", 1, 5_000), key("b", 1, 5_000), key("a", 2, 5_000), key("a", 1, 6_000)] {
-            assert!(windows.take(other, 1, 0).allowed);
+            assert!(windows.take(&other, 1, 0).allowed);
         }
         assert_eq!(windows.len(), 4);
-        assert!(!windows.take(key("a", 1, 5_000), 1, 0).allowed);
+        assert!(!windows.take(&key("a", 1, 5_000), 1, 0).allowed);
     }
 
     #[test]
     fn those_that_end_first_are_forgotten_when_there_are_too_many() {
         let mut windows = Windows::new(3);
-        assert!(windows.take(key("long", 1, 90_000), 1, 0).allowed);
+        assert!(windows.take(&key("long", 1, 90_000), 1, 0).allowed);
         for number in 0..1_000 {
-            assert!(windows.take(key(&number.to_string(), 1, 5_000), 1, 0).allowed);
+            assert!(windows.take(&key(&number.to_string(), 1, 5_000), 1, 0).allowed);
             assert!(windows.len() <= 3);
         }
-        assert!(!windows.take(key("long", 1, 90_000), 1, 0).allowed, "it ends last");
-        assert!(!windows.take(key("999", 1, 5_000), 1, 0).allowed);
-        assert!(windows.take(key("0", 1, 5_000), 1, 0).allowed, "it was forgotten");
-        windows.take(key("z", 1, 1), 1, 1_000_000);
+        assert!(!windows.take(&key("long", 1, 90_000), 1, 0).allowed, "it ends last");
+        assert!(!windows.take(&key("999", 1, 5_000), 1, 0).allowed);
+        assert!(windows.take(&key("0", 1, 5_000), 1, 0).allowed, "it was forgotten");
+        windows.take(&key("z", 1, 1), 1, 1_000_000);
         assert_eq!(windows.len(), 1, "those that have ended go");
     }
 }

@@ -69,7 +69,7 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    pub(crate) fn new(redis: Redis) -> Result<Self, OpenError> {
+    pub(crate) fn new(redis: &Redis) -> Result<Self, OpenError> {
         let refuse = |_| OpenError("the URL of Redis is none: `redis://host:6379` or `rediss://…`".to_owned());
         let mut info = redis.url.as_str().into_connection_info().map_err(refuse)?;
         if let Some(password) = &redis.password {

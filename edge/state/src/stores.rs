@@ -70,7 +70,7 @@ impl Stores {
         Ok(Self {
             node: Arc::new(node::Place::new(options.file, options.clock)),
             nats: options.nats.map(nats::Servers::new).transpose()?.map(Arc::new),
-            redis: options.redis.map(redis::Server::new).transpose()?.map(Arc::new),
+            redis: options.redis.as_ref().map(redis::Server::new).transpose()?.map(Arc::new),
         })
     }
 

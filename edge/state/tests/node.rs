@@ -1,5 +1,7 @@
 //! The engine `node`: the cases of all engines, and what is its own.
 
+#![expect(clippy::panic, clippy::print_stdout, reason = "a test fails by a panic, and says which cases it tried")]
+
 #[path = "../../../tests/stores/cases.rs"]
 mod cases;
 

@@ -176,7 +176,8 @@ mod tests {
     async fn each_time_of_a_schedule_is_one_nodes_turn_and_anothers_only_when_that_one_is_silent() {
         let yours = Turn::Yours(TURN_MS);
         // Who asks, for which time, what, at which second; and what is answered.
-        let stories: &[(&str, &[(&str, i64, TurnStep, i64, Turn)])] = &[
+        type Asked<'a> = (&'a str, i64, TurnStep, i64, Turn);
+        let stories: &[(&str, &[Asked<'_>])] = &[
             (
                 "the first has it, and says when it has ended",
                 &[

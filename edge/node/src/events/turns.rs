@@ -27,7 +27,7 @@ pub(super) enum May {
     /// An earlier one is still run.
     NotYet,
     /// As long as this lives, nobody else on this node does.
-    Run(#[expect(dead_code, reason = "it is held for its lock")] File),
+    Run(File),
 }
 
 impl Files {
