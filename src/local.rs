@@ -156,7 +156,8 @@ impl Local {
 
     /// Publishes what is built.
     pub(crate) async fn publish(&self, project: &Project, out: Out) -> anyhow::Result<Outcome> {
-        let local = Project { folder: project.folder.clone(), manifest: hosts::with_localhost(&project.manifest) };
+        let manifest = hosts::with_localhost(&project.manifest);
+        let local = Project { folder: project.folder.clone(), manifest, keeps_names: true };
         let root = self.ring.path("root.json");
         publish::publish(&local, &self.client, &self.publisher, Some(&root), true, out).await
     }

@@ -27,6 +27,8 @@ pub(crate) struct Project {
     pub(crate) folder: PathBuf,
     /// The manifest.
     pub(crate) manifest: Manifest,
+    /// Whether components keep the names of their functions, so that traces have them: here, not on the fleet.
+    pub(crate) keeps_names: bool,
 }
 
 /// A function that was built: what the release says of it, and its bytes.
@@ -54,7 +56,7 @@ impl Place {
             .with_context(|| format!("{}: no app is here; say `--app FOLDER`, where eyot.toml is", file.display()))?;
         let manifest = Manifest::parse(&file.display().to_string(), &source)?;
         let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
-        Ok(Project { folder, manifest })
+        Ok(Project { folder, manifest, keeps_names: false })
     }
 }
 
@@ -110,7 +112,7 @@ impl Project {
                 let progress = out.progress(format!("building {name}"));
                 build(name, command, &folder, &progress).await?;
             }
-            let component = component(name, source, &folder)?;
+            let component = component(name, source, &folder, self.keeps_names)?;
             for words in source.unbound(&component.built.facts) {
                 out.note(format!("function `{name}` {words}"));
             }
@@ -133,7 +135,7 @@ async fn build(name: &Name, command: &str, folder: &Path, progress: &Progress) -
 }
 
 /// Reads what was built, and makes of it what is published.
-fn component(name: &Name, source: &FunctionSource, folder: &Path) -> anyhow::Result<Component> {
+fn component(name: &Name, source: &FunctionSource, folder: &Path, keeps_names: bool) -> anyhow::Result<Component> {
     let file = folder.join(&source.wasm);
     let mut bytes = Vec::new();
     let context = || format!("function `{name}`: {} (its `wasm`); does its `build` make it?", file.display());
@@ -143,7 +145,9 @@ fn component(name: &Name, source: &FunctionSource, folder: &Path) -> anyhow::Res
     // What came from elsewhere is published byte for byte.
     if source.build.is_some() && bytes.len() <= COMPONENT_BYTES_MAX {
         bytes = encode::component(bytes).with_context(about)?;
-        bytes = encode::stripped(bytes);
+        if !keeps_names {
+            bytes = encode::stripped(bytes);
+        }
     }
     let facts = component::inspect(&bytes).with_context(about)?;
     let built = Built { sha256: Digest::of(&bytes), size: bytes.len() as u64, facts };

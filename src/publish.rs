@@ -186,7 +186,7 @@ mod tests {
         };
         let source = "app = \"shop\"\nhosts = [\"shop.example.com\"]\n[[routes]]\nhost = \"shop.example.com\"\npath = \"/*\"\nrespond = { status = 200 }\n";
         let manifest = eyot_bundle::manifest::Manifest::parse("eyot.toml", source).unwrap();
-        let project = Project { folder: PathBuf::from("."), manifest };
+        let project = Project { folder: PathBuf::from("."), manifest, keeps_names: false };
         let release = super::release(&project, &trusted, &BTreeMap::new(), &BTreeMap::new()).unwrap();
         assert_eq!((release.number, release.min_release), (8, 3));
         assert_eq!(release.previous, [7, 6, 5, 4, 3]);

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::{Error as WasiError, FieldMapError};
 use crate::account::Account;
 
 /// The cause in the log is cut here, in bytes: it holds names from the guest.
-const CAUSE_BYTES_MAX: usize = 1024;
+const CAUSE_BYTES_MAX: usize = 4 << 10;
 
 /// How a guest that did not return ended.
 pub(crate) fn ended(error: &wasmtime::Error, account: &Account) -> Result<(), Fault> {

@@ -77,7 +77,7 @@ async fn the_cause_of_a_trap_is_cut_whatever_names_a_component_gives_its_functio
         let fault = Ask::of(traps).send().await.expect_err("a trap");
         let cause = fault.cause.expect("a cause");
         assert!(cause.contains('\u{e9}'), "{cause}");
-        assert!(cause.len() <= 1024, "{} bytes", cause.len());
+        assert!(cause.len() <= 4096, "{} bytes", cause.len());
         assert_eq!(cause.len() > 1000, letters >= 1000, "{} bytes", cause.len());
     }
 }
