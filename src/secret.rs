@@ -43,25 +43,32 @@ Name it in eyot.toml, `secrets = [\"PAYMENT_KEY\"]`, and publish: a node that ca
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// Which app, and where its fleet is.
+#[derive(Debug, clap::Args)]
+struct At {
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
     reach: Reach,
     /// The fleet's first root of trust; default: the one pinned in .eyot/root.json.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Show the secrets of the app, and which nodes can open them.
-    List,
+    List(At),
     /// Seal all secrets again, to the nodes that the fleet has now.
-    Seal,
+    Seal(At),
     /// Give a secret its value.
     Set {
         /// Its name: PAYMENT_KEY.
         name: String,
+        #[command(flatten)]
+        at: At,
     },
 }
 
@@ -87,20 +94,21 @@ impl Sealed {
 }
 
 pub(crate) async fn run(args: &Args, out: &Out) -> anyhow::Result<()> {
-    let project = args.place.open()?;
+    let (Verb::List(at) | Verb::Seal(at) | Verb::Set { at, .. }) = &args.verb;
+    let project = at.place.open()?;
     let shelf = Shelf { project: &project };
-    let nodes = nodes(&project, args, *out).await?;
+    let nodes = nodes(&project, at, *out).await?;
     match &args.verb {
-        Verb::List => list(&shelf, &nodes, *out),
-        Verb::Seal => seal_all(&shelf, &nodes, *out),
-        Verb::Set { name } => set(&shelf, name, &nodes, *out),
+        Verb::List(_) => list(&shelf, &nodes, *out),
+        Verb::Seal(_) => seal_all(&shelf, &nodes, *out),
+        Verb::Set { name, .. } => set(&shelf, name, &nodes, *out),
     }
 }
 
 /// The nodes of the fleet, as its operator signed them.
-async fn nodes(project: &Project, args: &Args, out: Out) -> anyhow::Result<Nodes> {
-    let client = project.reach(&args.reach).client()?;
-    trusted::nodes(&client, &project.folder, args.root.as_deref(), out).await
+async fn nodes(project: &Project, at: &At, out: Out) -> anyhow::Result<Nodes> {
+    let client = project.reach(&at.reach).client()?;
+    trusted::nodes(&client, &project.folder, at.root.as_deref(), out).await
 }
 
 /// The secrets in an app's folder.

@@ -151,11 +151,11 @@ fn the_public_cannot_send_an_event() {
     node.wait_for_release(&world, "shop.test", "/", &format!("shop/{number}"));
     for protocol in PROTOCOLS {
         for host in ["events.eyot.internal", "tick.function.eyot.internal"] {
-            let forged = Ask::get(&world, &node, protocol, host, "/").method("POST");
+            let forged = Ask::get(&world, &node, protocol, host, "/").method("POST").body("{}");
             let forged =
                 ["ce-id", "ce-type", "ce-source", "ce-time"].iter().fold(forged, |ask, it| ask.header(it, "forged"));
             let answer = ask(forged).unwrap_or_else(|error| panic!("{protocol:?} {host}: {error}"));
-            assert_eq!((answer.status, answer.code().as_str()), (404, "no_route"), "{protocol:?} {host}");
+            assert_eq!((answer.status, answer.code().as_str()), (421, "misdirected"), "{protocol:?} {host}");
         }
     }
     assert!(!node.process.log().contains("begun tick at events.eyot.internal"));
