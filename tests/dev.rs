@@ -95,7 +95,7 @@ fn rust_app(word: &str) -> tempfile::TempDir {
         fs::write(file, text).expect("written");
     };
     fs::copy(guests.join("Cargo.lock"), folder.path().join("Cargo.lock")).expect("the versions");
-    let dependency = format!("[dependencies]\nguests = {{ path = \"{}\" }}\n", guests.display());
+    let dependency = format!("[dependencies]\nguests = {{ path = \"{}\" }}\nwasip2 = \"1\"\n", guests.display());
     write("Cargo.toml", format!("[package]\nname = \"word\"\nversion = \"0.1.0\"\nedition = \"2024\"\n{dependency}"));
     write("src/main.rs", source(word));
     write(

@@ -59,7 +59,9 @@ fn who_publishes_an_app_hears_of_it_from_all_nodes_and_nobody_else_does() {
     for node in [&a, &b] {
         until("the node tells", || {
             node.ask(&world, Protocol::H2, "shop.test", "/begin");
-            events(&following).into_iter().find(|event| event["node"] == node.id && event["path"] == "/begin" && event["status"] == 200)
+            events(&following)
+                .into_iter()
+                .find(|event| event["node"] == node.id && event["path"] == "/begin" && event["status"] == 200)
         });
     }
     for node in [&a, &b] {
