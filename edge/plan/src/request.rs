@@ -4,6 +4,7 @@
 mod path;
 mod tunnel;
 
+use eyot_bundle::host;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme, Uri};
@@ -18,9 +19,6 @@ use authority::Authority;
 
 /// The fields one request may have. More are of no use to a route and dear to look through.
 pub const FIELDS_MAX: usize = 128;
-
-/// The suffix of the hosts that only the node itself may ask for (events); no listener takes them.
-const INTERNAL: &str = "eyot.internal";
 
 /// How a head came in.
 #[derive(Clone, Copy, Debug)]
@@ -114,19 +112,17 @@ fn authority(parts: &Parts, way: &Way) -> Result<Authority, Fault> {
         return Err(bad("no `Host`"));
     }
     let port = if way.secure { 443 } else { 80 };
-    let read = |text: &str| Authority::parse(text, port).map_err(bad);
+    let read = |text: &str| match host::is_internal(text.split(':').next().unwrap_or_default()) {
+        true => Err(Fault::new(Code::Misdirected).because("a host of the node itself")),
+        false => Authority::parse(text, port).map_err(bad),
+    };
     let named = parts.uri.authority().map(|authority| read(authority.as_str())).transpose()?;
     let field = field.map(|value| read(value.to_str().map_err(|_| bad("`Host` is not ASCII"))?)).transpose()?;
-    let authority = match (named, field) {
-        (Some(named), Some(field)) if named != field => return Err(bad("`Host` is not the request's authority")),
-        (Some(one), _) | (None, Some(one)) => one,
-        (None, None) => return Err(bad("no host")),
-    };
-    let internal = authority.host.strip_suffix(INTERNAL).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    if internal {
-        return Err(Fault::new(Code::Misdirected).because("a host of the node itself"));
+    match (named, field) {
+        (Some(named), Some(field)) if named != field => Err(bad("`Host` is not the request's authority")),
+        (Some(one), _) | (None, Some(one)) => Ok(one),
+        (None, None) => Err(bad("no host")),
     }
-    Ok(authority)
 }
 
 /// Fields that speak to the connection, whatever `Connection` names (RFC 9110, section 7.6.1).

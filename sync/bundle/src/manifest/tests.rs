@@ -171,9 +171,11 @@ fn each_bad_manifest_gives_all_its_problems_at_once_with_file_and_line() {
 
 #[test]
 fn what_a_component_asks_for_and_will_find_empty_is_said() {
+    let route = "[[routes]]\nhost = \"a.example\"\npath = \"/*\"\nfunction = \"f\"";
     let source = |keys: &str| {
-        let manifest =
-            format!("app = \"shop\"\nhosts = [\"a.example\"]\n[functions.f]\npath = \".\"\nwasm = \"f.wasm\"\n{keys}");
+        let manifest = format!(
+            "app = \"shop\"\nhosts = [\"a.example\"]\n[functions.f]\npath = \".\"\nwasm = \"f.wasm\"\n{keys}\n{route}"
+        );
         Manifest::parse("eyot.toml", &manifest).expect("a good manifest").functions["f"].clone()
     };
     let imports = [

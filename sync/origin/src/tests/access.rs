@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
 use eyot_bundle::digest::Digest;
+use eyot_bundle::fleet::Denied;
 use eyot_bundle::sign;
 use eyot_bundle::trust::{TargetFile, Trust};
 use eyot_link::body;
@@ -135,7 +136,9 @@ fn one_app_does_not_see_another() {
         let target = blog.target(&listed.path, listed.sha256, 1 << 20).await;
         assert_eq!(target.expect_err("not theirs").code(), Some("not_found"));
         let nodes = TargetFile::new("fleet/nodes.json", &sign::document(&House::nodes()).expect("a document"));
-        assert!(shop.target(&nodes.path, nodes.sha256, 1 << 20).await.is_err(), "the nodes' tokens are not theirs");
+        assert!(shop.target(&nodes.path, nodes.sha256, 1 << 20).await.is_ok(), "secrets are sealed to nodes");
+        let denied = TargetFile::new("fleet/denied.json", &sign::document(&Denied::default()).expect("a document"));
+        assert!(shop.target(&denied.path, denied.sha256, 1 << 20).await.is_err(), "the operator's own");
         assert!(house.node(&origin, "fra-1").target(&nodes.path, nodes.sha256, 1 << 20).await.is_ok());
         assert!(shop.target(&listed.path, listed.sha256, 1 << 20).await.is_ok());
         assert_eq!(blog.releases(&one.app).await.expect_err("not theirs").code(), Some("not_found"));

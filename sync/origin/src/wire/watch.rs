@@ -202,12 +202,13 @@ mod tests {
         let (end, ending) = watch::channel(false);
         seen.mark_changed();
         let (fleet, acme) = (crate::fleet::Fleet::default(), crate::acme::Acme::default());
+        let tails = crate::tails::Tails::default();
         let mut watching = Watching {
             node: name("fra-1"),
             views: seen,
             challenges: acme.challenges(),
             told: 0,
-            tails: crate::tails::Tails::default().orders(),
+            tails: tails.orders(),
             tails_told: BTreeSet::new(),
             ending,
             beat: beat(),
