@@ -120,7 +120,7 @@ fn a_secret_reaches_its_function_and_is_found_on_no_disk_in_no_log_in_no_error_a
 /// Waits until the node says that it refused the app's release, and why.
 fn refused(world: &World, node: &Node, app: &str, reason: &str, detail: &str) {
     until(&format!("{} refuses {app}: {detail}", node.id), || {
-        let refused = &node.status(world)["apps"][app]["refused"];
+        let refused = &node.status(world)["sync"]["apps"][app]["refused"];
         let told = refused["detail"].as_str().unwrap_or_default();
         (refused["reason"] == reason && told.contains(detail)).then_some(())
     });
