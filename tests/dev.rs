@@ -118,61 +118,6 @@ fn source(word: &str) -> String {
 }
 
 #[test]
-fn what_is_saved_answers_soon_no_request_fails_meanwhile_and_what_does_not_build_leaves_the_last_one() {
-    let machine = Machine::new();
-    let app = rust_app("one");
-    let main = app.path().join("src/main.rs");
-    let mut dev = machine.dev(app.path());
-    for host in ["localhost", "word.test"] {
-        for protocol in PROTOCOLS {
-            assert_eq!(dev.ask(protocol, host, "/").text(), "one", "{protocol:?} {host}");
-        }
-    }
-    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for protocol in PROTOCOLS {
-            let (dev, stop, asked) = (&dev, &stop, &asked);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = dev.ask(protocol, "localhost", "/");
-                    assert!(answer.status == 200 && ["one", "two"].contains(&answer.text().as_str()), "{answer:?}");
-                    asked.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        fs::write(&main, source("two")).expect("saved");
-        dev.wait_for("two");
-        stop.store(true, Ordering::Relaxed);
-    });
-    println!("{} answers, none failed", asked.load(Ordering::Relaxed));
-
-    fs::write(&main, "this is no Rust").expect("saved");
-    let error = dev.wait("error", |event| event["what"] == "build");
-    assert!(error["text"].as_str().expect("text").contains("error"), "{error}");
-    assert_eq!(dev.ask(Protocol::H3, "localhost", "/").text(), "two");
-    fs::write(&main, source("three")).expect("saved");
-    dev.wait_for("three");
-
-    let manifest = app.path().join("eyot.toml");
-    let text = fs::read_to_string(&manifest).expect("eyot.toml");
-    fs::write(&manifest, format!("colour = \"blue\"\n{text}")).expect("saved");
-    let error = dev.wait("error", |event| event["what"] == "manifest");
-    assert_eq!(error["problems"][0]["line"], 1, "{error}");
-    assert_eq!(dev.ask(Protocol::H2, "localhost", "/").text(), "three");
-    fs::write(
-        &manifest,
-        text.replace("[\"word.test\"]", "[\"word.test\", \"new.test\"]")
-            .replace("[[routes]]", "[[routes]]\nhost = \"new.test\"\npath = \"/*\"\nfunction = \"word\"\n[[routes]]"),
-    )
-    .expect("saved");
-    until("the new host", || {
-        ask(Ask::trusting(&dev.ca, dev.port, Protocol::H2, "new.test", "/"))
-            .ok()
-            .filter(|answer| answer.text() == "three")
-    });
-}
-
-#[test]
 fn each_request_is_a_line_with_what_it_spent_and_a_fault_is_told_in_full_to_the_terminal_and_to_nobody_else() {
     let machine = Machine::new();
     let app = rust_app("one");
