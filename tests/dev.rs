@@ -4,12 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value;
 
 use crate::harness::app::App;
-use crate::harness::client::{Answer, Ask, PROTOCOLS, Protocol, ask};
+use crate::harness::client::{Answer, Ask, Protocol, ask};
 use crate::harness::process::{Process, free_port, until};
 use crate::harness::world::eyot;
 
@@ -76,12 +75,6 @@ impl Dev {
     fn ask(&self, protocol: Protocol, host: &str, path: &str) -> Answer {
         let asked = ask(Ask::trusting(&self.ca, self.port, protocol, host, path));
         asked.unwrap_or_else(|error| panic!("{protocol:?} {host}{path}: {error}"))
-    }
-
-    fn wait_for(&self, body: &str) {
-        until(&format!("the answer {body}"), || {
-            (self.ask(Protocol::H2, "localhost", "/").text() == body).then_some(())
-        });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::harness::app::App;
 use crate::harness::client::Protocol;
@@ -45,24 +45,6 @@ fn app() -> App {
         .function("pay", "secret", "secrets = [\"KEY\"]")
         .route("shop.test", "/*", "function = \"pay\"")
         .written()
-}
-
-fn holds(bytes: &[u8]) -> bool {
-    bytes.windows(VALUE.len()).any(|window| window == VALUE.as_bytes())
-}
-
-/// The files below `folder` that hold the value.
-fn found(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(self::found(&path));
-        } else if fs::read(&path).is_ok_and(|bytes| holds(&bytes)) {
-            found.push(path.display().to_string());
-        }
-    }
-    found
 }
 
 fn body(world: &World, node: &Node, path: &str) -> (u16, String) {
