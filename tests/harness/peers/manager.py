@@ -20,6 +20,11 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 FIRST = 3  # SD_LISTEN_FDS_START
 
 
+def say(line):
+    """One write: the node's own lines go the same way."""
+    os.write(1, f"{line}\n".encode())
+
+
 def held():
     tcp = socket.socket()
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -54,7 +59,7 @@ def start(sockets):
         environment = dict(os.environ, LISTEN_FDS=str(len(sockets)), LISTEN_PID=str(os.getpid()), NOTIFY_SOCKET=NOTIFY)
         os.execvpe(COMMAND[0], COMMAND, environment)
     except BaseException as error:
-        print(f"not started: {error}", flush=True)
+        say(f"not started: {error}")
     os._exit(127)
 
 
@@ -90,7 +95,7 @@ def main():
         os._exit(0)
 
     signal.signal(signal.SIGTERM, end)
-    print(f"main {leader} uid {UID}", flush=True)
+    say(f"main {leader} uid {UID}")
     watched = os.pidfd_open(leader)
     while True:
         ready, _, _ = select.select([notify, watched], [], [])
@@ -98,10 +103,10 @@ def main():
             text, rights, _, _ = notify.recvmsg(4096, socket.CMSG_SPACE(12))
             sender = next((struct.unpack("3i", data)[0] for _, kind, data in rights if kind == socket.SCM_CREDENTIALS), 0)
             if sender != leader:
-                print(f"not heard: {sender}, which is not the main process", flush=True)
+                say(f"not heard: {sender}, which is not the main process")
                 continue
             for line in text.decode().splitlines():
-                print(f"told {line}", flush=True)
+                say(f"told {line}")
                 if line.startswith("MAINPID="):
                     leader = int(line.removeprefix("MAINPID="))
                     os.close(watched)
@@ -109,12 +114,12 @@ def main():
             continue
         # All that is left of the service ends with its main process.
         kill(group)
-        print(f"ended {leader}", flush=True)
+        say(f"ended {leader}")
         reap()
         os.close(watched)
         group = leader = start(sockets)
         watched = os.pidfd_open(leader)
-        print(f"main {leader} uid {UID}", flush=True)
+        say(f"main {leader} uid {UID}")
 
 
 main()
