@@ -93,6 +93,11 @@ extern "C" fn note(signal: libc::c_int) {
         // SAFETY: an action that was in force before, read whole by `sigaction`.
         unsafe { libc::sigaction(signal, &before[at], ptr::null_mut()) };
     }
+    if signal == libc::SIGABRT {
+        // A fault happens again when its instruction does, an abort that somebody sent (systemd's watchdog) does not.
+        // SAFETY: `raise` is async-signal-safe; what it raises waits until this handler has returned.
+        unsafe { libc::raise(signal) };
+    }
 }
 
 fn path(state: &Path) -> PathBuf {
@@ -202,7 +207,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().expect("a folder");
         let this = "activate::aborts::tests::the_release_that_a_dying_thread_runs_is_named_and_no_other";
-        for (how, count) in [("abort", 1), ("overflow", 2), ("kill", 2), ("abort idle", 2), ("fault", 3)] {
+        for (how, count) in [("abort", 1), ("overflow", 2), ("kill", 2), ("abort idle", 2), ("fault", 3), ("sent", 4)] {
             let exe = std::env::current_exe().expect("this test");
             let mut child = Command::new(exe);
             child.args([this, "--exact", "--nocapture"]).env(DIES, how).env(STATE, folder.path());
@@ -236,6 +241,11 @@ mod tests {
             shop.on_thread(how != "abort idle");
             match how.as_str() {
                 "kill" => drop(rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)),
+                "sent" => {
+                    // SAFETY: it is meant to end here.
+                    unsafe { libc::raise(libc::SIGABRT) };
+                    std::process::exit(0)
+                }
                 "overflow" => drop(deeper(1)),
                 // SAFETY: it is meant to fault.
                 "fault" => unsafe { ptr::write_volatile(8 as *mut u8, 1) },
