@@ -17,6 +17,7 @@ mod harness;
 mod hostile;
 mod kill;
 mod languages;
+mod logs;
 mod protocols;
 mod publish;
 mod quic_errors;

@@ -10,6 +10,9 @@ use tokio::sync::mpsc;
 
 /// Followers at once.
 const FOLLOWERS_MAX: usize = 64;
+/// What functions say takes at most this many of the places of lines that wait: one that floods its log does not hide
+/// its requests and faults.
+const SAID_MAX: usize = LINES_MAX / 2;
 
 /// Where lines are told.
 #[derive(Debug, Default)]
@@ -76,7 +79,8 @@ impl Follower {
     }
 
     fn take(&self, line: Line) {
-        if self.lines.try_send(line).is_err() {
+        let is_full = matches!(line, Line::Log(_)) && self.lines.capacity() <= LINES_MAX - SAID_MAX;
+        if is_full || self.lines.try_send(line).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -124,6 +128,9 @@ impl Drop for Following {
 
 #[cfg(test)]
 mod tests {
+    use eyot_link::tail::Said;
+    use jiff::Timestamp;
+
     use super::*;
 
     fn numbered(lines: u64) -> Line {
@@ -155,6 +162,31 @@ mod tests {
         assert_eq!(slow.now(), Some(numbered(7)));
         let rest = std::iter::from_fn(|| slow.now()).count();
         assert_eq!((rest, LINES_MAX), (LINES_MAX, 2048));
+    }
+
+    #[test]
+    fn a_function_that_floods_its_log_leaves_room_for_its_requests_and_faults() {
+        let tap = Arc::new(Tap::default());
+        let mut slow = tap.follow(None).expect("room");
+        let said = || {
+            Line::Log(Said {
+                time: Timestamp::UNIX_EPOCH,
+                id: String::new(),
+                app: "shop".to_owned(),
+                function: "flood".to_owned(),
+                release: 1,
+                stream: "stdout".to_owned(),
+                level: None,
+                context: None,
+                text: "a line".to_owned(),
+            })
+        };
+        (0..LINES_MAX + 7).for_each(|_| tap.tell("shop", said));
+        tap.tell("shop", || numbered(3000));
+        let lost = u64::try_from(LINES_MAX - SAID_MAX + 7).expect("small");
+        assert_eq!(slow.now(), Some(numbered(lost)));
+        let lines: Vec<_> = std::iter::from_fn(|| slow.now()).collect();
+        assert_eq!((lines.len(), lines.last()), (SAID_MAX + 1, Some(&numbered(3000))));
     }
 
     #[test]

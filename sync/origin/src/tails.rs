@@ -18,6 +18,8 @@ const FOLLOWERS_MAX: usize = 256;
 const FOLLOWERS_PER_APP_MAX: usize = 8;
 /// What waits for one follower is at most this, in bytes; lines beyond are dropped and counted.
 const WAITING_BYTES_MAX: usize = 1 << 20;
+/// What functions say takes at most so much of it: one that floods its log does not hide its requests and faults.
+const SAID_BYTES_MAX: usize = WAITING_BYTES_MAX / 2;
 
 /// All that is followed. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -141,8 +143,9 @@ impl Open {
     fn put(&self, told: &Told) {
         let mut bytes = serde_json::to_vec(told).unwrap_or_default();
         bytes.push(b'\n');
+        let max = if matches!(told.line, Line::Log(_)) { SAID_BYTES_MAX } else { WAITING_BYTES_MAX };
         let mut waiting = self.lock();
-        if waiting.bytes + bytes.len() > WAITING_BYTES_MAX {
+        if waiting.bytes + bytes.len() > max {
             waiting.lost += 1;
             return;
         }
@@ -263,5 +266,36 @@ mod tests {
         };
         assert!(bytes <= 1 << 20 && bytes > (1 << 20) - 200, "{bytes}");
         assert_eq!((lines + lost, WAITING_BYTES_MAX), (100_000, 1 << 20));
+    }
+
+    #[tokio::test]
+    async fn what_functions_say_takes_half_of_the_room_at_most() {
+        let tails = Tails::default();
+        let mut orders = tails.orders();
+        let mut shop = follow(&tails, "shop");
+        let id = orders.borrow_and_update()[0].id.clone();
+        let said = eyot_link::tail::Said {
+            time: Timestamp::UNIX_EPOCH,
+            id: String::new(),
+            app: "shop".to_owned(),
+            release: 1,
+            function: "flood".to_owned(),
+            stream: "stdout".to_owned(),
+            level: None,
+            context: None,
+            text: "x".repeat(1000),
+        };
+        let line = Line::Log(said).encode().expect("short");
+        (0..1_000).for_each(|_| tails.tell(&id, &name("a"), &line).expect("taken"));
+        tails.tell(&id, &name("a"), &activated("shop", 7)).expect("taken");
+        let mut bytes = 0;
+        loop {
+            let line = shop.next().await;
+            match serde_json::from_slice(&line).expect("a line") {
+                Told { line: Line::Log(_), .. } => bytes += line.len(),
+                told => break assert!(matches!(told.line, Line::Activated(_)), "{told:?}"),
+            }
+        }
+        assert!(bytes <= 512 << 10 && bytes > 500 << 10, "{bytes}");
     }
 }
