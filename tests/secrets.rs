@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::harness::app::App;
 use crate::harness::client::Protocol;
@@ -46,9 +47,74 @@ fn app() -> App {
         .written()
 }
 
+fn holds(bytes: &[u8]) -> bool {
+    bytes.windows(VALUE.len()).any(|window| window == VALUE.as_bytes())
+}
+
+/// The files below `folder` that hold the value.
+fn found(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(self::found(&path));
+        } else if fs::read(&path).is_ok_and(|bytes| holds(&bytes)) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
 fn body(world: &World, node: &Node, path: &str) -> (u16, String) {
     let answer = node.ask(world, Protocol::H3, "shop.test", path);
     (answer.status, answer.text())
+}
+
+#[test]
+fn a_secret_reaches_its_function_and_is_found_on_no_disk_in_no_log_in_no_error_and_in_no_core() {
+    let world = World::new();
+    world.grant("shop", &["shop.test"], &[]);
+    identify(&world, "a");
+    let app = app();
+    let said = world.try_publish(&app).expect_err("it has no value yet");
+    assert!(said.contains("eyot secret set KEY"), "{said}");
+    let (is_set, said) = secret(&world, &app, &["set", "KEY"], VALUE);
+    assert!(is_set && said.contains("sealed to 1 nodes") && !said.contains(VALUE), "{said}");
+    world.publish(&app);
+    let mut node = world.node_by(
+        "a",
+        crate::harness::process::free_port(),
+        |text| text,
+        |config| {
+            // As large a core as it likes.
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", "ulimit -c unlimited && exec \"$@\"", "sh"]).arg(eyot().get_program());
+            command.arg("node").arg("--config").arg(config).current_dir(world.folder.path());
+            command
+        },
+    );
+    node.wait_for_release(&world, "shop.test", "/value", "shop/1");
+    assert_eq!(body(&world, &node, "/value"), (200, VALUE.to_owned()));
+    assert!(body(&world, &node, "/none").1.contains("no-such-secret"));
+    assert_eq!(body(&world, &node, "/say"), (200, "said".to_owned()));
+    let (status, text) = body(&world, &node, "/trap");
+    assert!(status == 502 && text.contains("function_trapped") && !text.contains(VALUE), "{text}");
+    until("the log has what it said", || node.process.log().contains("the secret is ***, really").then_some(()));
+    let log = node.process.log();
+    assert!(log.contains("it is ***") && !log.contains(VALUE), "{log}");
+
+    let filter = fs::read_to_string(format!("/proc/{}/coredump_filter", node.process.id())).expect("its filter");
+    assert_eq!(filter.trim(), "00000010", "a core has the headers of files that are mapped, and no memory");
+    node.process.signal("ABRT");
+    node.process.wait();
+    // Where cores go is the machine's to say; where they stay with the process, this one is looked through.
+    let cores = fs::read_dir(world.folder.path()).expect("the world").flatten().map(|entry| entry.path());
+    let cores: Vec<_> =
+        cores.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("core"))).collect();
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").expect("a pattern");
+    assert!(!cores.is_empty() || pattern.starts_with(['|', '/']), "no core was written: {pattern}");
+    assert!(found(world.folder.path()).is_empty(), "{:?}", found(world.folder.path()));
+    assert!(found(app.folder()).is_empty(), "{:?}", found(app.folder()));
 }
 
 /// Waits until the node says that it refused the app's release, and why.
