@@ -4,12 +4,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::harness::app::App;
-use crate::harness::client::{Answer, Ask, Protocol, ask};
-use crate::harness::process::{Process, free_port, until};
+use crate::harness::client::{Answer, Ask, PROTOCOLS, Protocol, ask};
+use crate::harness::process::{PATIENCE, Process, free_port, until, until_within};
+use crate::harness::tools;
 use crate::harness::world::eyot;
 
 /// A developer's machine: its data folder, with the local authority that `eyot dev` makes there.
@@ -37,7 +40,8 @@ impl Machine {
         let port = free_port();
         let process = Process::start("dev", self.eyot("dev", app).args(["--port", &port.to_string()]));
         let mut dev = Dev { process, port, ca: Vec::new() };
-        dev.wait("ready", |_| true);
+        // What the app is built of is built first, on a machine that does other things besides.
+        dev.wait_within(Duration::from_secs(900), "ready", |_| true);
         dev.ca = self.ca();
         dev
     }
@@ -66,7 +70,11 @@ impl Dev {
 
     /// Waits for an event of this kind.
     fn wait(&mut self, kind: &str, is_meant: impl Fn(&Value) -> bool) -> Value {
-        until(&format!("the event {kind}"), || {
+        self.wait_within(PATIENCE, kind, is_meant)
+    }
+
+    fn wait_within(&mut self, patience: Duration, kind: &str, is_meant: impl Fn(&Value) -> bool) -> Value {
+        until_within(patience, &format!("the event {kind}"), || {
             assert!(!self.process.has_ended(), "it ended:\n{}", self.process.log());
             self.events().into_iter().find(|event| event["event"] == kind && is_meant(event))
         })
@@ -76,11 +84,29 @@ impl Dev {
         let asked = ask(Ask::trusting(&self.ca, self.port, protocol, host, path));
         asked.unwrap_or_else(|error| panic!("{protocol:?} {host}{path}: {error}"))
     }
+
+    fn wait_for(&self, body: &str) {
+        until(&format!("the answer {body}"), || {
+            (self.ask(Protocol::H2, "localhost", "/").text() == body).then_some(())
+        });
+    }
 }
 
-/// A function in Rust that says a word, and panics on `/panic`.
-fn rust_app(word: &str) -> tempfile::TempDir {
+/// Tells threads to end when it is dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A function in Rust that says a word, and panics on `/panic`. What it is built of is kept for the next run of `test`.
+fn rust_app(test: &str, word: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
+    let kept = tools::target().with_file_name("functions").join("dev").join(test);
+    fs::create_dir_all(&kept).expect("a folder in target");
+    std::os::unix::fs::symlink(kept, folder.path().join("target")).expect("a link");
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests");
     let write = |file: &str, text: String| {
         let file = folder.path().join(file);
@@ -111,9 +137,65 @@ fn source(word: &str) -> String {
 }
 
 #[test]
+fn what_is_saved_answers_soon_no_request_fails_meanwhile_and_what_does_not_build_leaves_the_last_one() {
+    let machine = Machine::new();
+    let app = rust_app("saved", "one");
+    let main = app.path().join("src/main.rs");
+    let mut dev = machine.dev(app.path());
+    for host in ["localhost", "word.test"] {
+        for protocol in PROTOCOLS {
+            assert_eq!(dev.ask(protocol, host, "/").text(), "one", "{protocol:?} {host}");
+        }
+    }
+    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for protocol in PROTOCOLS {
+            let (dev, stop, asked) = (&dev, &stop, &asked);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = dev.ask(protocol, "localhost", "/");
+                    assert!(answer.status == 200 && ["one", "two"].contains(&answer.text().as_str()), "{answer:?}");
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Also where this panics: who waits for threads that go on for ever waits as long.
+        let _stop = Stop(&stop);
+        fs::write(&main, source("two")).expect("saved");
+        dev.wait_for("two");
+    });
+    println!("{} answers, none failed", asked.load(Ordering::Relaxed));
+
+    fs::write(&main, "this is no Rust").expect("saved");
+    let error = dev.wait("error", |event| event["what"] == "build");
+    assert!(error["text"].as_str().expect("text").contains("error"), "{error}");
+    assert_eq!(dev.ask(Protocol::H3, "localhost", "/").text(), "two");
+    fs::write(&main, source("three")).expect("saved");
+    dev.wait_for("three");
+
+    let manifest = app.path().join("eyot.toml");
+    let text = fs::read_to_string(&manifest).expect("eyot.toml");
+    fs::write(&manifest, format!("colour = \"blue\"\n{text}")).expect("saved");
+    let error = dev.wait("error", |event| event["what"] == "manifest");
+    assert_eq!(error["problems"][0]["line"], 1, "{error}");
+    assert_eq!(dev.ask(Protocol::H2, "localhost", "/").text(), "three");
+    fs::write(
+        &manifest,
+        text.replace("[\"word.test\"]", "[\"word.test\", \"new.test\"]")
+            .replace("[[routes]]", "[[routes]]\nhost = \"new.test\"\npath = \"/*\"\nfunction = \"word\"\n[[routes]]"),
+    )
+    .expect("saved");
+    until("the new host", || {
+        ask(Ask::trusting(&dev.ca, dev.port, Protocol::H2, "new.test", "/"))
+            .ok()
+            .filter(|answer| answer.text() == "three")
+    });
+}
+
+#[test]
 fn each_request_is_a_line_with_what_it_spent_and_a_fault_is_told_in_full_to_the_terminal_and_to_nobody_else() {
     let machine = Machine::new();
-    let app = rust_app("one");
+    let app = rust_app("lines", "one");
     let mut dev = machine.dev(app.path());
     let answer = dev.ask(Protocol::H2, "word.test", "/panic");
     assert_eq!((answer.status, answer.code().as_str()), (502, "function_trapped"));

@@ -38,6 +38,10 @@ pub(super) struct Watch {
     outputs: BTreeSet<PathBuf>,
     /// What was in a file when it was last told, so that one that is written anew with the same content is not.
     known: HashMap<PathBuf, Option<Digest>>,
+    /// What has changed and was not told yet.
+    changed: BTreeSet<PathBuf>,
+    /// When it is told: if nothing else changes until then, and at the latest.
+    quiet: Option<(Instant, Instant)>,
     root: PathBuf,
 }
 
@@ -47,8 +51,8 @@ impl Watch {
         let kernel = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         #[expect(deprecated, reason = "what is given owns its descriptor, and nothing else has it")]
         let kernel = AsyncFd::new(kernel)?;
-        let (folders, known) = (HashMap::new(), HashMap::new());
-        let mut watch = Self { kernel, folders, outputs, known, root: root.to_owned() };
+        let (folders, known, changed) = (HashMap::new(), HashMap::new(), BTreeSet::new());
+        let mut watch = Self { kernel, folders, outputs, known, changed, quiet: None, root: root.to_owned() };
         watch.add(root, &mut BTreeSet::new())?;
         Ok(watch)
     }
@@ -105,19 +109,31 @@ impl Watch {
     }
 
     /// Waits until files change, and for a moment of quiet; which. The root stands for all of them, where the kernel lost
-    /// count. Safe to drop and call again only while nothing has changed.
+    /// count. Safe to drop and call again: what was read is kept here meanwhile.
     pub(super) async fn changed(&mut self) -> io::Result<BTreeSet<PathBuf>> {
         loop {
-            let mut changed = self.read().await?;
-            let last = Instant::now() + QUIET_MAX;
-            while let Ok(more) = timeout_at((Instant::now() + QUIET).min(last), self.read()).await {
-                changed.extend(more?);
+            match self.quiet {
+                None => self.read().await?,
+                Some((soon, last)) => match timeout_at(soon.min(last), self.read()).await {
+                    Ok(read) => read?,
+                    Err(_) => match self.news() {
+                        Some(changed) => return Ok(changed),
+                        None => continue,
+                    },
+                },
             }
-            let changed: BTreeSet<_> = changed.into_iter().filter(|path| self.is_news(path)).collect();
-            if !changed.is_empty() {
-                return Ok(changed);
-            }
+            let now = Instant::now();
+            let last = self.quiet.map_or(now + QUIET_MAX, |(_, last)| last);
+            self.quiet = Some((now + QUIET, last));
         }
+    }
+
+    /// It is quiet: all that has changed since it was last told.
+    fn news(&mut self) -> Option<BTreeSet<PathBuf>> {
+        self.quiet = None;
+        let changed = std::mem::take(&mut self.changed);
+        let changed: BTreeSet<_> = changed.into_iter().filter(|path| self.is_news(path)).collect();
+        (!changed.is_empty()).then_some(changed)
     }
 
     /// Whether a file holds something else than when it was last told.
@@ -133,8 +149,8 @@ impl Watch {
         self.known.insert(path.to_owned(), content) != Some(content)
     }
 
-    /// What the kernel tells next.
-    async fn read(&mut self) -> io::Result<BTreeSet<PathBuf>> {
+    /// Notes what the kernel tells next. Safe to drop and call again.
+    async fn read(&mut self) -> io::Result<()> {
         loop {
             let mut ready = self.kernel.readable().await?;
             let told = told(ready.get_inner());
@@ -145,7 +161,8 @@ impl Watch {
                 self.take(folder, flags, name, &mut changed)?;
             }
             if !changed.is_empty() {
-                return Ok(changed);
+                self.changed.append(&mut changed);
+                return Ok(());
             }
         }
     }
@@ -235,5 +252,21 @@ mod tests {
         assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/deep/er/lib.rs")]));
         fs::remove_file(path("src/main.rs")).unwrap();
         assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/main.rs")]));
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_also_to_who_is_always_called_away_before_it_is_quiet() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("main.rs");
+        let mut watch = Watch::new(folder.path(), BTreeSet::new()).unwrap();
+        write(&file, "one");
+        // Requests come in all the time, and each is a line to be shown.
+        let line = Duration::from_millis(1);
+        for _ in 0..5_000 {
+            if let Ok(changed) = tokio::time::timeout(line, watch.changed()).await {
+                return assert_eq!(changed.unwrap(), BTreeSet::from([file]));
+            }
+        }
+        panic!("it was never told");
     }
 }
