@@ -23,6 +23,7 @@ mod publish;
 mod quic_errors;
 mod secrets;
 mod service;
+mod stores;
 mod suites;
 mod systemd;
 mod tidy;

@@ -7,6 +7,7 @@ pub(crate) mod nspawn;
 pub(crate) mod pebble;
 pub(crate) mod peers;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod size;
 pub(crate) mod tools;

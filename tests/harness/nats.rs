@@ -14,23 +14,42 @@ use super::tools;
 pub(crate) struct Nats {
     folder: tempfile::TempDir,
     port: u16,
-    process: Process,
+    /// What more it was started with.
+    more: Vec<String>,
+    pub(crate) process: Process,
 }
 
-fn start(folder: &tempfile::TempDir, port: u16) -> Process {
+fn start(folder: &tempfile::TempDir, port: u16, more: &[String]) -> Process {
     let program: PathBuf = tools::later_debian("nats-server").join("usr/sbin/nats-server");
     let mut command = Command::new(program);
     command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"]);
-    let process = Process::start("nats", command.arg(folder.path()));
+    let process = Process::start("nats", command.arg(folder.path()).args(more));
     until("NATS listens", || listens(port).then_some(()));
     process
 }
 
 impl Nats {
     pub(crate) fn new() -> Self {
+        Self::with(Vec::new())
+    }
+
+    fn with(more: Vec<String>) -> Self {
         let (folder, port) = (tempfile::tempdir().expect("a folder"), free_port());
-        let process = start(&folder, port);
-        Self { folder, port, process }
+        let process = start(&folder, port, &more);
+        Self { folder, port, more, process }
+    }
+
+    /// Three servers that keep the same.
+    pub(crate) fn cluster() -> [Self; 3] {
+        let ports = [free_port(), free_port(), free_port()];
+        let own = ports.map(|port| format!("nats://127.0.0.1:{port}"));
+        let server = |number: usize| {
+            let (name, routes) = (format!("n{number}"), own.join(","));
+            let more =
+                ["--cluster_name", "test", "--server_name", &name, "--cluster", &own[number], "--routes", &routes];
+            Self::with(more.map(str::to_owned).into())
+        };
+        [0, 1, 2].map(server)
     }
 
     /// Its URL.
@@ -46,7 +65,7 @@ impl Nats {
     /// Starts it again, where it was.
     pub(crate) fn restart(&mut self) {
         self.process.kill();
-        self.process = start(&self.folder, self.port);
+        self.process = start(&self.folder, self.port, &self.more);
     }
 
     /// A connection.

@@ -37,6 +37,8 @@ pub(crate) struct Size {
     pub initials: usize,
     /// Messages of a queue.
     pub messages: usize,
+    /// Keys that are written to a store while its node is killed.
+    pub writes: usize,
     /// Clients of each kind that are too slow.
     pub slow_clients: usize,
     /// Templates of `eyot new` that are built, in the order of what that takes.
@@ -68,6 +70,7 @@ pub(crate) fn size() -> Size {
                 idle_connections: 500,
                 initials: 1_200,
                 messages: 500,
+                writes: 30_000,
                 slow_clients: 2,
                 templates: 2,
                 seed,
@@ -88,6 +91,7 @@ pub(crate) fn size() -> Size {
                 idle_connections: 5_000,
                 initials: 8_000,
                 messages: 10_000,
+                writes: 1_000_000,
                 slow_clients: 16,
                 templates: 5,
                 seed,

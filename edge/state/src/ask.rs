@@ -138,7 +138,13 @@ impl Given {
 pub(crate) fn sum(value: Option<&[u8]>, delta: i64) -> Result<i64, Error> {
     let number = match value {
         None => 0,
-        Some(text) => std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(Error::no_number)?,
+        Some(text) => number(text).ok_or_else(Error::no_number)?,
     };
     i64::checked_add(number, delta).ok_or_else(Error::overflow)
+}
+
+/// The number, in the one way it is written: no plus, no zero before it. Every engine takes the same.
+fn number(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.parse().ok().filter(|number: &i64| number.to_string() == text)
 }

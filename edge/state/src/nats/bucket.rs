@@ -4,15 +4,16 @@
 //! message in the stream. A deletion is a marker, as other clients of such buckets write it, which is then taken out of the
 //! stream, so that keys that are gone do not count.
 
+mod way;
+
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{Config, DirectGetErrorKind, DiscardPolicy, LastRawMessageErrorKind, Stream};
-use async_nats::{Client, HeaderMap, Request};
+use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
+use async_nats::{HeaderMap, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use super::{ANSWER_WITHIN, Servers};
 use crate::ask::{Ask, Bound, Current, Given, PAGE_KEYS, Page, Said, Write, sum};
 use crate::error::Error;
 use crate::store::bad_cursor;
+use way::Way;
 
 /// What a message may have beside its value, in bytes: our own headers.
 const HEADERS_BYTES_MAX: usize = 256;
@@ -73,12 +75,6 @@ struct Failed {
     err_code: u64,
     #[serde(default)]
     description: String,
-}
-
-/// The stream and the way to it.
-struct Way {
-    client: Client,
-    stream: Stream,
 }
 
 impl Bucket {
@@ -133,54 +129,6 @@ impl Bucket {
                 Said::Done
             }
         })
-    }
-
-    /// The stream, made or changed to be as the last release wants it.
-    async fn way(&self) -> Result<Way, Error> {
-        let servers = self.servers.upgrade().ok_or_else(|| Error::unavailable("this process ends"))?;
-        let context = servers.context().await?;
-        let wanted = *self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = self.stream.lock().await;
-        if let Some((spec, stream)) = &*known
-            && *spec == wanted
-        {
-            return Ok(Way { client: context.client(), stream: stream.clone() });
-        }
-        let config = self.config(&wanted, servers.replicas);
-        let failed = |error: &dyn std::fmt::Display| self.failed("its bucket cannot be had", error);
-        let stream = match context.get_stream(&config.name).await {
-            Ok(stream) if is_as(&stream.cached_info().config, &config) => stream,
-            Ok(mut stream) => {
-                context.update_stream(&config).await.map_err(|error| failed(&error))?;
-                stream.info().await.map_err(|error| failed(&error))?;
-                stream
-            }
-            Err(error) if is_missing(&error.kind()) => {
-                context.get_or_create_stream(config).await.map_err(|error| failed(&error))?
-            }
-            Err(error) => return Err(failed(&error)),
-        };
-        *known = Some((wanted, stream.clone()));
-        Ok(Way { client: context.client(), stream })
-    }
-
-    fn config(&self, spec: &Spec, replicas: usize) -> Config {
-        let value_bytes = usize::try_from(spec.value_max_bytes).unwrap_or(usize::MAX);
-        Config {
-            name: format!("KV_{}", self.name),
-            subjects: vec![format!("$KV.{}.>", self.name)],
-            max_messages_per_subject: 1,
-            max_messages: i64::try_from(spec.keys_max).unwrap_or(i64::MAX),
-            max_message_size: i32::try_from(value_bytes.saturating_add(HEADERS_BYTES_MAX)).unwrap_or(i32::MAX),
-            max_age: Duration::from_millis(spec.ttl_ms.unwrap_or(0)),
-            // A key that is there may be written when there is no room for another.
-            discard: DiscardPolicy::New,
-            allow_rollup: true,
-            deny_delete: true,
-            allow_direct: true,
-            num_replicas: replicas,
-            ..Config::default()
-        }
     }
 
     fn subject(&self, key: &str) -> String {
@@ -378,10 +326,6 @@ fn key_of(subject: &str) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(key).ok()?).ok()
 }
 
-fn is_missing(kind: &GetStreamErrorKind) -> bool {
-    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
-}
-
 fn is_full(error: &Failed) -> bool {
     error.err_code == ErrorCode::STREAM_STORE_FAILED.0 && error.description.contains("maximum messages")
 }
@@ -389,10 +333,4 @@ fn is_full(error: &Failed) -> bool {
 fn is_other(error: &Failed) -> bool {
     let other = [ErrorCode::STREAM_WRONG_LAST_SEQUENCE.0, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT.0];
     other.contains(&error.err_code)
-}
-
-/// Whether a stream needs no change.
-fn is_as(there: &Config, wanted: &Config) -> bool {
-    let what = |config: &Config| (config.max_messages, config.max_message_size, config.max_age, config.num_replicas);
-    what(there) == what(wanted)
 }
