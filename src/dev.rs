@@ -6,6 +6,7 @@ mod watch;
 mod work;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -81,6 +82,9 @@ pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<ExitCode> {
     tasks.close().await;
     result.map(|()| ExitCode::SUCCESS)
 }
+
+/// Files of an app's folder that no function is made of.
+const APPS_OWN: [&str; 4] = ["Cargo.lock", "eyot.toml", "package-lock.json", "tests.toml"];
 
 /// An app that is being developed.
 struct Dev {
@@ -231,13 +235,15 @@ fn join(folder: &std::path::Path, path: &str) -> PathBuf {
 
 /// The manifest's own file.
 fn manifest(place: &Place, project: &Project) -> PathBuf {
-    if place.app.is_dir() { project.folder.join("eyot.toml") } else { place.app.clone() }
+    let name = place.app.file_name().filter(|_| !place.app.is_dir());
+    project.folder.join(name.unwrap_or(OsStr::new("eyot.toml")))
 }
 
-/// Whether a file is the app's and not a function's, wherever functions lie.
+/// Whether a file is the app's and not a function's, wherever functions lie. Locks are written by builds themselves; who
+/// changes one by hand changes beside it what it is made of.
 fn is_apps_own(path: &std::path::Path, project: &Project) -> bool {
     path.parent() == Some(&project.folder)
-        && path.file_name().is_some_and(|name| name == "eyot.toml" || name == "tests.toml")
+        && path.file_name().is_some_and(|name| APPS_OWN.iter().any(|own| name == *own))
 }
 
 /// What goes into a release as it is.
@@ -266,4 +272,20 @@ fn rebuilt(old: &Project, new: &Project) -> BTreeSet<eyot_bundle::name::Name> {
         old.manifest.functions.get(name).map(how) == new.manifest.functions.get(name).map(how)
     };
     new.manifest.functions.keys().filter(|name| !is_same(name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_build_writes_is_found_again_whichever_way_the_app_was_named() {
+        for app in ["functions/examples/c", "./functions/examples/c", "./functions/../functions/examples/c/eyot.toml"] {
+            let project = Place { app: app.into() }.open().unwrap();
+            assert!(project.folder.is_absolute(), "{app}");
+            // The paths that the kernel's words are made into begin with the project's folder.
+            assert_eq!(outputs(&project), BTreeSet::from([project.folder.join("function.wasm")]), "{app}");
+            assert!(is_apps_own(&manifest(&Place { app: app.into() }, &project), &project), "{app}");
+        }
+    }
 }

@@ -59,7 +59,10 @@ fn said(said: &Said) -> String {
 }
 
 fn fault(fault: &Fault) -> String {
-    let mut text = format!("  fault {} of {}", safe(&fault.code), safe(&fault.target));
+    let mut text = format!("  fault {}", safe(&fault.code));
+    if !fault.target.is_empty() {
+        let _ = write!(text, " of {}", safe(&fault.target));
+    }
     for line in fault.cause.lines() {
         let _ = write!(text, "\n    {}", safe(line));
     }

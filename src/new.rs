@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args, out: Out) -> anyhow::Result<()> {
     refuse_what_is_there(&folder)?;
     let written = args.template.write(&args.name, &folder)?;
     out.say(format!("wrote {}: {}", folder.display(), written.join(" ")));
-    out.say(format!("\nnext, with {} at hand:\n  cd {}\n  eyot build", args.template.needs(), folder.display()));
+    out.say(format!("\nnext, with {} at hand:\n  cd {}\n  eyot dev", args.template.needs(), folder.display()));
     out.say("README.md says what each file is for.");
     out.result(&json!({"app": args.name, "template": args.template.label(), "folder": folder, "files": written}));
     Ok(())

@@ -55,7 +55,9 @@ impl Place {
         let source = fs::read_to_string(&file)
             .with_context(|| format!("{}: no app is here; say `--app FOLDER`, where eyot.toml is", file.display()))?;
         let manifest = Manifest::parse(&file.display().to_string(), &source)?;
-        let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
+        // Without a `.` in it, so that paths below it can be compared, whichever way the app was named.
+        let folder =
+            std::path::absolute(file.parent().unwrap_or(Path::new("."))).with_context(|| file.display().to_string())?;
         Ok(Project { folder, manifest, keeps_names: false })
     }
 }

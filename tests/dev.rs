@@ -38,7 +38,15 @@ impl Machine {
     /// `eyot dev`, when it is ready.
     fn dev(&self, app: &Path) -> Dev {
         let port = free_port();
-        let process = Process::start("dev", self.eyot("dev", app).args(["--port", &port.to_string()]));
+        // In the app's folder and without naming it, as people do.
+        let mut dev = eyot();
+        dev.env("XDG_DATA_HOME", self.data.path()).current_dir(app).args([
+            "dev",
+            "--json",
+            "--port",
+            &port.to_string(),
+        ]);
+        let process = Process::start("dev", &mut dev);
         let mut dev = Dev { process, port, ca: Vec::new() };
         // What the app is built of is built first, on a machine that does other things besides.
         dev.wait_within(Duration::from_secs(900), "ready", |_| true);

@@ -18,8 +18,12 @@ use tokio::sync::Semaphore;
 
 /// What a compiler may say about its failure, in bytes.
 const COMPLAINT_BYTES_MAX: u64 = 4 << 10;
-/// Wall time beyond its CPU time, for a machine that is busy serving.
-const WALL_SPARE: Duration = Duration::from_secs(30);
+/// A compiler that in this time
+const STILL: Duration = Duration::from_secs(60);
+/// uses less CPU than this hangs, and is killed: how long it takes is a matter of what else the machine does.
+const PACE: Duration = Duration::from_millis(100);
+/// The unit of times in `/proc`, which is the same on all of Linux.
+const TICK: Duration = Duration::from_millis(10);
 
 /// How components are compiled.
 #[derive(Clone, Debug)]
@@ -59,15 +63,16 @@ impl Compilers {
         let output =
             make(out).map_err(|error| Refusal::new(Reason::DiskFull, format!("{}: {error}", out.display())))?;
         let mut child = self.spawn(input, output).map_err(|error| failed(self.no_program(&error)))?;
-        let wall = Duration::from_millis(self.options.cpu_ms.saturating_mul(2)) + WALL_SPARE;
-        match tokio::time::timeout(wall, watch(&mut child)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(text)) => Err(failed(text)),
-            Err(_) => {
-                let _ = child.kill().await;
-                Err(failed(format!("it took longer than {} s", wall.as_secs())))
-            }
+        let process = child.id();
+        let ended = tokio::select! {
+            ended = watch(&mut child) => Some(ended),
+            () = stands_still(process) => None,
+        };
+        if let Some(ended) = ended {
+            return ended.map_err(failed);
         }
+        let _ = child.kill().await;
+        Err(failed(format!("it hung: less than {} ms of CPU in {} s", PACE.as_millis(), STILL.as_secs())))
     }
 
     fn spawn(&self, input: File, output: File) -> io::Result<Child> {
@@ -90,6 +95,28 @@ impl Compilers {
     fn no_program(&self, error: &io::Error) -> String {
         format!("the compiler {} does not start: {error}", self.options.program.display())
     }
+}
+
+/// Waits until the process does nothing any more. What it may use in all, the kernel counts (`child::Limits`).
+async fn stands_still(process: Option<u32>) {
+    let mut before = Duration::ZERO;
+    loop {
+        tokio::time::sleep(STILL).await;
+        let spent = process.and_then(spent).unwrap_or(before);
+        if spent < before + PACE {
+            return;
+        }
+        before = spent;
+    }
+}
+
+/// The CPU time of a process so far.
+fn spent(process: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // After its name, which may hold anything: state and ten more, then the times in user and in system (proc(5)).
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let (user, system) = (fields.next()?.parse::<u32>().ok()?, fields.next()?.parse::<u32>().ok()?);
+    Some(TICK * user.saturating_add(system))
 }
 
 /// An empty file that only its owner may read.
@@ -200,8 +227,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_compiler_that_never_ends_is_killed() {
+    async fn a_compiler_that_hangs_is_killed() {
         let (result, _) = compile("exec /bin/sleep 1000").await;
-        assert!(result.expect_err("too long").detail.contains("longer than"));
+        assert!(result.expect_err("it hangs").detail.contains("it hung"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_compiler_that_works_is_left_alone_however_slow_the_machine_is() {
+        let mut busy =
+            Command::new("/bin/sh").args(["-c", "while :; do :; done"]).kill_on_drop(true).spawn().expect("sh");
+        let (id, still) = (busy.id().expect("it runs"), stands_still(busy.id()));
+        let mut still = std::pin::pin!(still);
+        let mut before = Duration::ZERO;
+        for _ in 0..3 {
+            // No clock of the test's goes on while it works.
+            while spent(id).expect("it runs") < before + PACE {
+                std::thread::yield_now();
+            }
+            assert!(still.as_mut().now_or_never().is_none());
+            before = spent(id).expect("it runs");
+            tokio::time::advance(STILL).await;
+            assert!(still.as_mut().now_or_never().is_none(), "it works");
+        }
+        busy.kill().await.expect("killed");
+        still.await;
     }
 }
