@@ -15,7 +15,7 @@ use crate::harness::size::size;
 use crate::harness::world::{Node, World};
 
 /// The words between `before` and the dot that ends them, of all that functions said.
-fn said(log: &str, before: &str) -> Vec<String> {
+pub(crate) fn said(log: &str, before: &str) -> Vec<String> {
     log.split(before).skip(1).filter_map(|rest| Some(rest.split_once('.')?.0.to_owned())).collect()
 }
 

@@ -6,6 +6,7 @@ mod load;
 mod managed;
 mod open;
 mod relayed;
+mod state;
 mod tickets;
 
 use std::fs;

@@ -45,11 +45,15 @@ impl Drop for House {
 
 /// The world with what is published, a program, and a server of WebSockets.
 fn around() -> (World, App, PathBuf, Upstream, Process) {
+    around_with(&[], |app| app)
+}
+
+fn around_with(granted: &[&str], with: impl FnOnce(App) -> App) -> (World, App, PathBuf, Upstream, Process) {
     let (world, upstream) = (World::new(), Upstream::start());
     let sockets = Process::start("websockets", &mut python("websocket_server.py"));
     let port: u16 = until("the server's port", || sockets.log().lines().next().and_then(|line| line.parse().ok()));
     let [private, other] = [upstream.address.port(), port].map(|port| format!("127.0.0.1/32={port}"));
-    world.grant("shop", &["shop.test"], &["--private", &private, "--private", &other]);
+    world.grant("shop", &["shop.test"], &[&["--private", &private, "--private", &other], granted].concat());
     let app = App::new("shop", &["shop.test"])
         .function("env", "env", "env = { WORD = \"word-1\" }")
         .upstream("api", &upstream.url(), &format!("timeouts = {{ {PATIENT} }}"))
@@ -57,8 +61,8 @@ fn around() -> (World, App, PathBuf, Upstream, Process) {
         .route("shop.test", "/env", "function = \"env\"")
         .route("shop.test", "/up/*", "upstream = \"api\"")
         .route("shop.test", "/ws/*", "upstream = \"ws\"")
-        .route("shop.test", "/fixed", "respond = { status = 200, body = \"fixed\" }")
-        .written();
+        .route("shop.test", "/fixed", "respond = { status = 200, body = \"fixed\" }");
+    let app = with(app).written();
     world.publish(&app);
     let program = world.path("eyot");
     fs::hard_link(env!("CARGO_BIN_EXE_eyot"), &program)
@@ -69,11 +73,16 @@ fn around() -> (World, App, PathBuf, Upstream, Process) {
 
 /// A node that binds its sockets itself.
 pub(super) fn house() -> House {
-    let (world, app, program, upstream, sockets) = around();
+    house_with(&[], |app| app, "")
+}
+
+/// The same, with more of a grant, of the app, and of the configuration.
+pub(super) fn house_with(granted: &[&str], with: impl FnOnce(App) -> App, more: &str) -> House {
+    let (world, app, program, upstream, sockets) = around_with(granted, with);
     let notify = world.path("notify");
     let manager = UnixDatagram::bind(&notify).expect("a socket");
     manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let node = world.node_of(&program, "a", &[("NOTIFY_SOCKET", &notify)], LIMITS);
+    let node = world.node_of(&program, "a", &[("NOTIFY_SOCKET", &notify)], &(LIMITS.to_owned() + more));
     House::of(world, node, app, program, upstream, Some(manager), sockets)
 }
 
