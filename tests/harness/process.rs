@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -144,12 +145,19 @@ pub(crate) fn listens(port: u16) -> bool {
     })
 }
 
-/// A port that is free for TCP and UDP on loopback.
+/// A port that is free for TCP and UDP on loopback, and given to nobody else here. It is below those that the kernel gives
+/// to whoever connects or asks for any port: one of these could be taken before it is listened on.
 pub(crate) fn free_port() -> u16 {
-    for _ in 0..100 {
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = tcp.local_addr().expect("bound").port();
-        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Other tests may run beside these.
+    let start = std::process::id().wrapping_mul(257);
+    for _ in 0..COUNT {
+        let at = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + at).expect("below 32,000");
+        let tcp = std::net::TcpListener::bind(("127.0.0.1", port));
+        if tcp.is_ok() && std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
