@@ -21,7 +21,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Calls of one measurement.
+/// Calls of one measurement, unless `EYOT_BENCH_CALLS` says otherwise.
 const CALLS: usize = 10_000;
 /// Measurements of one row; the least is given, since what disturbs only ever adds.
 const ROUNDS: usize = 3;
@@ -73,12 +73,19 @@ fn process_cpu() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-async fn call(runtime: &Runtime, function: &Arc<Function>, doors: &Doors, meter: &Arc<Meter>) -> Duration {
+/// The function that is called, and with what.
+struct Target {
+    function: Arc<Function>,
+    uri: http::Uri,
+    calls: usize,
+}
+
+async fn call(runtime: &Runtime, target: &Target, doors: &Doors, meter: &Arc<Meter>) -> Duration {
     let began = Instant::now();
     let mut request = Request::new(body::empty());
-    *request.uri_mut() = http::Uri::from_static("https://app.example/");
+    request.uri_mut().clone_from(&target.uri);
     let call = Call {
-        function: Arc::clone(function),
+        function: Arc::clone(&target.function),
         request,
         doors: doors.clone(),
         meter: Arc::clone(meter),
@@ -94,25 +101,31 @@ async fn call(runtime: &Runtime, function: &Arc<Function>, doors: &Doors, meter:
 }
 
 /// One measurement, with so many calls at once.
-async fn measure(runtime: &Runtime, function: &Arc<Function>, at_once: usize) -> Row {
+async fn measure(runtime: &Runtime, target: &Target, at_once: usize) -> Row {
     let open = Arc::new(Open);
     let doors = Doors { fetch: open.clone(), log: open.clone(), share: open, ..Doors::closed() };
     let meter = Arc::<Meter>::default();
     let before = process_cpu();
-    let calls = stream::iter(0..CALLS).map(|_| call(runtime, function, &doors, &meter)).buffer_unordered(at_once);
+    let calls = stream::iter(0..target.calls).map(|_| call(runtime, target, &doors, &meter)).buffer_unordered(at_once);
     let wall = calls.fold(Duration::ZERO, |sum, wall| async move { sum + wall }).await;
     let process = process_cpu() - before;
-    let each = |duration: Duration| duration.as_secs_f64() * 1e6 / CALLS as f64;
-    Row { process: each(process), charged: meter.cpu_us() as f64 / CALLS as f64, wall: each(wall) }
+    let count = target.calls as f64;
+    let each = |duration: Duration| duration.as_secs_f64() * 1e6 / count;
+    Row { process: each(process), charged: meter.cpu_us() as f64 / count, wall: each(wall) }
 }
 
-/// The functions that are measured: guests, and what `EYOT_BENCH` names as `name=file,name=file`.
-fn functions() -> Vec<(String, Vec<u8>)> {
-    let guests = ["hello", "p3-hello"].map(|name| (name.to_owned(), guests::wasm(name)));
-    let given = std::env::var("EYOT_BENCH").unwrap_or_default();
+/// The functions that are measured, each with the path that it is asked for: guests, or what `EYOT_BENCH` names instead as
+/// `name=file,name=file:/path`.
+fn functions() -> Vec<(String, Vec<u8>, String)> {
+    let Ok(given) = std::env::var("EYOT_BENCH") else {
+        return ["hello", "p3-hello"].map(|name| (name.to_owned(), guests::wasm(name), "/".to_owned())).into();
+    };
     let given = given.split(',').filter_map(|pair| pair.split_once('='));
-    let given = given.map(|(name, file)| (name.to_owned(), std::fs::read(file).expect("a component")));
-    guests.into_iter().chain(given).collect()
+    let given = given.map(|(name, file)| {
+        let (file, path) = file.split_once(':').unwrap_or((file, "/"));
+        (name.to_owned(), std::fs::read(file).expect("a component"), path.to_owned())
+    });
+    given.collect()
 }
 
 fn main() {
@@ -131,11 +144,12 @@ fn main() {
     let caller = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut out = std::io::stdout().lock();
     let mut say = |line: String| writeln!(out, "{line}").expect("standard output");
-    say(format!("{CALLS} calls, the best of {ROUNDS} rounds, in microseconds a call"));
+    let calls = std::env::var("EYOT_BENCH_CALLS").map_or(CALLS, |calls| calls.parse().expect("a number"));
+    say(format!("{calls} calls, the best of {ROUNDS} rounds, in microseconds a call"));
     say("function      instance  where         at once   process CPU   charged     wall".to_owned());
     let inline = caller.block_on(async { Runtime::inline(settings(1)) }).expect("a runtime");
     let apart = Runtime::new(settings(1)).expect("a runtime");
-    for (title, wasm) in functions() {
+    for (title, wasm, path) in functions() {
         let code = Digest::of(&wasm);
         inline.artefacts().store(code, &compile::compile(&wasm).expect("compiled")).expect("stored");
         for (kind, requests) in [("fresh", 1), ("reused", 128)] {
@@ -149,11 +163,13 @@ fn main() {
                 config: Vec::new(),
                 reuse: Reuse { requests, ..Reuse::default() },
             });
+            let uri = format!("https://app.example{path}").parse().expect("a path");
+            let target = Target { function, uri, calls };
             for (place, runtime) in [("inline", &inline), ("guest thread", &apart)] {
                 for at_once in [1, 16] {
-                    let mut best = caller.block_on(measure(runtime, &function, at_once));
+                    let mut best = caller.block_on(measure(runtime, &target, at_once));
                     for _ in 1..ROUNDS {
-                        let row = caller.block_on(measure(runtime, &function, at_once));
+                        let row = caller.block_on(measure(runtime, &target, at_once));
                         best = if row.process < best.process { row } else { best };
                     }
                     let Row { process, charged, wall } = best;

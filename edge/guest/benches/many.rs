@@ -25,7 +25,7 @@ const CODE_BYTES_MAX: u64 = 512 << 20;
 fn status(name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").expect("this process");
     let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line of this name");
-    let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+    let kib: u64 = line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number");
     kib / 1024
 }
 
