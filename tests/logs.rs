@@ -86,6 +86,8 @@ fn who_publishes_an_app_hears_of_it_from_all_nodes_and_nobody_else_does() {
         a.ask(&world, Protocol::H2, "shop.test", "/again");
         events(&following).into_iter().find(|event| event["path"] == "/again")
     });
-    let trapped = heard("a trap", &|event| event["event"] == "fault" && event["code"] == "function_trapped");
+    let trap = a.ask(&world, Protocol::H2, "shop.test", "/panic").header("x-request-id").expect("an id").to_owned();
+    let trapped = heard("a trap", &|event| event["event"] == "fault" && event["id"] == trap);
+    assert_eq!(trapped["code"], "function_trapped");
     assert!(trapped["cause"].as_str().is_some_and(|cause| cause.contains("unreachable")), "{trapped}");
 }
