@@ -1,7 +1,9 @@
 //! What a build needs on the machine, looked at before the build: what is missing is said with what to install. What a
 //! language keeps in the project's own folder (`node_modules`, a virtual environment) is installed there.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
 use anyhow::{Context as _, bail};
@@ -42,6 +44,29 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| path.display().to_string())
 }
 
+/// Whether the toolchain of `language` was found good for the builds of `folder` already: each look takes the time of some
+/// programs, which who saves a file waits for. Nothing bad is remembered.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    language: &'static str,
+    folder: &'a Path,
+}
+
+impl Seen<'_> {
+    fn all() -> MutexGuard<'static, BTreeSet<(&'static str, PathBuf)>> {
+        static SEEN: Mutex<BTreeSet<(&'static str, PathBuf)>> = Mutex::new(BTreeSet::new());
+        SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_good(self) -> bool {
+        Self::all().contains(&(self.language, self.folder.to_owned()))
+    }
+
+    fn good(self) {
+        Self::all().insert((self.language, self.folder.to_owned()));
+    }
+}
+
 /// What a program prints, where there is such a program.
 async fn printed(program: &str, args: &[&str], folder: &Path) -> anyhow::Result<Option<String>> {
     match Command::new(program).args(args).current_dir(folder).output().await {
@@ -61,14 +86,20 @@ fn version(text: &str) -> Option<(u32, u32)> {
 
 /// A toolchain that can build components.
 async fn rust(command: &str, folder: &Path, progress: &Progress) -> anyhow::Result<()> {
+    let seen = Seen { language: if command.contains(RUST_TARGET) { RUST_TARGET } else { "rust" }, folder };
+    if seen.is_good() {
+        return Ok(());
+    }
     if printed("cargo", &["--version"], folder).await?.is_none() {
         bail!("`cargo` is not found: install Rust from https://rustup.rs, then `rustup target add {RUST_TARGET}`");
     }
     if !command.contains(RUST_TARGET) {
+        seen.good();
         return Ok(());
     }
     let libraries = printed("rustc", &["--print", "target-libdir", "--target", RUST_TARGET], folder).await;
     if matches!(libraries, Ok(Some(libraries)) if Path::new(&libraries).is_dir()) {
+        seen.good();
         return Ok(());
     }
     progress.now(format!("adding the Rust target {RUST_TARGET}"));
@@ -85,8 +116,12 @@ async fn rust(command: &str, folder: &Path, progress: &Progress) -> anyhow::Resu
     }
 }
 
-/// Node.js, and what package.json asks for.
-async fn node(folder: &Path, progress: &Progress) -> anyhow::Result<()> {
+/// Node.js with npm, of an age that will do.
+async fn node_programs(folder: &Path) -> anyhow::Result<()> {
+    let seen = Seen { language: "node", folder };
+    if seen.is_good() {
+        return Ok(());
+    }
     let install = "install Node.js 20 or later with npm: https://nodejs.org, or your system's `nodejs` and `npm`";
     for program in ["node", "npm"] {
         let Some(found) = printed(program, &["--version"], folder).await? else {
@@ -96,6 +131,13 @@ async fn node(folder: &Path, progress: &Progress) -> anyhow::Result<()> {
             bail!("Node.js {found} is too old: {install}");
         }
     }
+    seen.good();
+    Ok(())
+}
+
+/// Node.js, and what package.json asks for.
+async fn node(folder: &Path, progress: &Progress) -> anyhow::Result<()> {
+    node_programs(folder).await?;
     // npm writes this file when it has installed all; what asks for something else since then is newer.
     let installed = modified(&folder.join("node_modules/.package-lock.json"));
     let (wanted, lock) = (modified(&folder.join("package.json")), modified(&folder.join("package-lock.json")));
@@ -115,8 +157,12 @@ fn modified(file: &Path) -> Option<std::time::SystemTime> {
     fs::metadata(file).and_then(|meta| meta.modified()).ok()
 }
 
-/// Python, and what requirements.txt asks for, in a virtual environment of the function's own.
-async fn python(folder: &Path, progress: &Progress) -> anyhow::Result<()> {
+/// Python of an age that will do.
+async fn python_program(folder: &Path) -> anyhow::Result<()> {
+    let seen = Seen { language: "python", folder };
+    if seen.is_good() {
+        return Ok(());
+    }
     let install = "install Python 3.10 or later: https://python.org, or your system's `python3`, `python3-venv` and `python3-pip`";
     let Some(found) = printed("python3", &["--version"], folder).await? else {
         bail!("`python3` is not found: {install}")
@@ -124,6 +170,13 @@ async fn python(folder: &Path, progress: &Progress) -> anyhow::Result<()> {
     if version(&found).is_none_or(|found| found < PYTHON_MIN) {
         bail!("{found} is too old: {install}");
     }
+    seen.good();
+    Ok(())
+}
+
+/// Python, and what requirements.txt asks for, in a virtual environment of the function's own.
+async fn python(folder: &Path, progress: &Progress) -> anyhow::Result<()> {
+    python_program(folder).await?;
     let wanted = fs::read_to_string(folder.join("requirements.txt")).context("requirements.txt")?;
     let mark = folder.join(VENV).join(VENV_MARK);
     if fs::read_to_string(&mark).is_ok_and(|held| held == wanted) {

@@ -1,8 +1,11 @@
 //! The engine: how functions are compiled, and where their memories come from.
 
+use std::sync::Arc;
+
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::kept::KEPT_MAX;
+use crate::known::Known;
 use crate::settings::{Error, SLOTS_MAX, Settings};
 use crate::slots::slots_at_all_depths;
 use crate::world::World;
@@ -40,8 +43,13 @@ fn config(world: World) -> Config {
 }
 
 /// The engine that compiles. It reserves no memory, so it lives under a limit of address space.
-pub(crate) fn compiling(world: World) -> Result<Engine, Error> {
-    Engine::new(&config(world)).map_err(|error| Error::Engine(format!("{error:#}")))
+pub(crate) fn compiling(world: World, known: Option<Arc<Known>>) -> Result<Engine, Error> {
+    let refuse = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
+    let mut config = config(world);
+    if let Some(known) = known {
+        config.enable_incremental_compilation(known).map_err(refuse)?;
+    }
+    Engine::new(&config).map_err(refuse)
 }
 
 /// The engines that run, each with a pool of its own.

@@ -39,6 +39,7 @@ mod world;
 
 pub mod artefacts;
 pub mod compile;
+pub mod known;
 
 pub use call::{Call, Function, Meter, Remaining};
 pub use doors::{

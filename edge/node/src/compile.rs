@@ -4,6 +4,7 @@
 
 pub mod child;
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -36,6 +37,10 @@ pub struct Options {
     pub memory_bytes: u64,
     /// CPU time of one, in milliseconds.
     pub cpu_ms: u64,
+    /// Threads of one.
+    pub threads: usize,
+    /// The file of functions that were compiled before; none: all are compiled.
+    pub known: Option<PathBuf>,
 }
 
 /// The compilers of one node.
@@ -77,13 +82,15 @@ impl Compilers {
 
     fn spawn(&self, input: File, output: File) -> io::Result<Child> {
         let options = &self.options;
-        // One thread: the other cores go on serving.
+        let known = options.known.iter().flat_map(|file| [OsStr::new("--known"), file.as_os_str()]);
+        // As a rule one thread: the other cores go on serving.
         Command::new(&options.program)
             .arg("compile")
             .args(["--memory-bytes", &options.memory_bytes.to_string()])
             .args(["--cpu-ms", &options.cpu_ms.to_string()])
+            .args(known)
             .env_clear()
-            .env("RAYON_NUM_THREADS", "1")
+            .env("RAYON_NUM_THREADS", options.threads.to_string())
             .current_dir("/")
             .stdin(input)
             .stdout(output)
@@ -153,7 +160,7 @@ mod tests {
         let program = folder.join("compiler");
         std::fs::write(&program, format!("#!/bin/sh\n{body}\n")).expect("written");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("executable");
-        Compilers::new(Options { program, processes: 1, memory_bytes: 1 << 30, cpu_ms: 10 })
+        Compilers::new(Options { program, processes: 1, memory_bytes: 1 << 30, cpu_ms: 10, threads: 1, known: None })
     }
 
     async fn compile(body: &str) -> (Result<(), Refusal>, Vec<u8>) {
@@ -179,6 +186,17 @@ mod tests {
         assert_eq!(lines.next(), Some("/"));
         let shells_own = ["PWD", "OLDPWD", "_", "SHLVL"];
         assert_eq!(lines.filter(|name| !shells_own.contains(name)).collect::<Vec<_>>(), ["RAYON_NUM_THREADS"]);
+    }
+
+    #[tokio::test]
+    async fn a_compiler_is_told_its_threads_and_what_is_known() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let compilers = compilers(folder.path(), "echo $RAYON_NUM_THREADS $*");
+        let options = Options { threads: 3, known: Some("/a/file".into()), ..compilers.options };
+        let out = folder.path().join("out");
+        Compilers::new(options).compile(Path::new("/dev/null"), &out).await.expect("it ends well");
+        let told = std::fs::read_to_string(out).expect("text");
+        assert_eq!(told, "3 compile --memory-bytes 1073741824 --cpu-ms 10 --known /a/file\n");
     }
 
     #[tokio::test]
@@ -220,7 +238,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_compiler_that_is_not_there_is_a_refusal() {
-        let options = Options { program: "/nonexistent".into(), processes: 1, memory_bytes: 1, cpu_ms: 1 };
+        let options = Options {
+            program: "/nonexistent".into(),
+            processes: 1,
+            memory_bytes: 1,
+            cpu_ms: 1,
+            threads: 1,
+            known: None,
+        };
         let folder = tempfile::tempdir().expect("a folder");
         let result = Compilers::new(options).compile(Path::new("/dev/null"), &folder.path().join("out")).await;
         assert_eq!(result.expect_err("none").reason, Reason::CompileFailed);

@@ -181,6 +181,11 @@ pub struct Compile {
     pub memory_bytes: u64,
     /// CPU time of one compiler, in milliseconds.
     pub cpu_ms: u64,
+    /// Threads of one compiler.
+    pub threads: usize,
+    /// Where functions are kept that were compiled before; none, whatever is written in `node.toml`: there it would be code
+    /// that no MAC protects. For a developer's own machine.
+    pub known: Option<PathBuf>,
     /// The folder of compiled artefacts.
     pub cache: PathBuf,
     /// The key that seals artefacts; none: one made by the node, in its state.

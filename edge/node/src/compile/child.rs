@@ -1,7 +1,13 @@
 //! The compiler's own side: it takes its limits upon itself before it reads a byte, then turns standard input into
 //! standard output.
 
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use eyot_guest::known::{KNOWN_BYTES_MAX, Known};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -26,30 +32,79 @@ pub enum ChildError {
 }
 
 /// Compiles the component on standard input, and writes the artefact to standard output. For a process that does nothing
-/// else: its limits can only be lowered, never raised again.
+/// else: its limits can only be lowered, never raised again. What the file `known` has is not compiled again, and what was
+/// compiled is in it then.
 ///
 /// # Errors
 /// What to say on standard error before ending with failure.
-pub fn run(limits: Limits) -> Result<(), ChildError> {
-    confine(limits).map_err(|error| ChildError::System("limits", error))?;
+pub fn run(limits: Limits, known: Option<&Path>) -> Result<(), ChildError> {
+    let files = known.map(Files::open).transpose().map_err(|error| ChildError::System("what is known", error))?;
+    confine(limits, if files.is_some() { 5 } else { 3 }).map_err(|error| ChildError::System("limits", error))?;
     let mut wasm = Vec::new();
     let most = eyot_guest::compile::WASM_BYTES_MAX as u64 + 1;
     io::stdin().lock().take(most).read_to_end(&mut wasm).map_err(|error| ChildError::System("input", error))?;
-    let artefact = eyot_guest::compile::compile(&wasm)?;
+    let known = files.as_ref().map(Files::read).transpose()?;
+    let artefact = eyot_guest::compile::compile_with(&wasm, known.clone())?;
     let mut out = io::stdout().lock();
-    out.write_all(&artefact).and_then(|()| out.flush()).map_err(|error| ChildError::System("output", error))
+    out.write_all(&artefact).and_then(|()| out.flush()).map_err(|error| ChildError::System("output", error))?;
+    match (files, known) {
+        (Some(files), Some(known)) => files.keep(&known).map_err(|error| ChildError::System("what is known", error)),
+        _ => Ok(()),
+    }
 }
 
-/// No more memory and time than given; no file or socket but the three that are open; no core, no new rights; and it dies
-/// with its parent. (No `nice`: under the units' system call filter it would kill the process.)
-fn confine(limits: Limits) -> io::Result<()> {
+/// The file of functions that were compiled before, and the one that takes its place. They are opened before the limits are
+/// there.
+struct Files {
+    before: File,
+    after: File,
+    /// The name of the first.
+    name: PathBuf,
+    /// The name of the second.
+    aside: PathBuf,
+}
+
+impl Files {
+    fn open(name: &Path) -> io::Result<Self> {
+        let mut aside = name.to_owned();
+        aside.as_mut_os_string().push(format!(".{}.part", std::process::id()));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let before = options.clone().read(true).open(name)?;
+        Ok(Self { before, after: options.truncate(true).open(&aside)?, name: name.to_owned(), aside })
+    }
+
+    fn read(&self) -> Result<Arc<Known>, ChildError> {
+        let mut kept = Vec::new();
+        let read = (&self.before).take(KNOWN_BYTES_MAX as u64 + 64).read_to_end(&mut kept);
+        read.map_err(|error| ChildError::System("what is known", error))?;
+        Ok(Arc::new(Known::new(&kept)?))
+    }
+
+    /// Keeps what is known now, whole or not at all.
+    fn keep(mut self, known: &Known) -> io::Result<()> {
+        let Some(kept) = known.kept(KNOWN_BYTES_MAX) else { return Ok(()) };
+        self.after.write_all(&kept)?;
+        fs::rename(&self.aside, &self.name)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.aside);
+    }
+}
+
+/// No more memory and time than given; no file or socket but the first that are open, `files` of them; no core, no new rights;
+/// and it dies with its parent. (No `nice`: under the units' system call filter it would kill the process.)
+fn confine(limits: Limits, files: u64) -> io::Result<()> {
     let seconds = limits.cpu_ms.div_ceil(1000).max(1);
     for (resource, most) in [
         (Resource::As, limits.memory_bytes),
         (Resource::Cpu, seconds),
         (Resource::Core, 0),
         (Resource::Fsize, 1 << 30),
-        (Resource::Nofile, 3),
+        (Resource::Nofile, files),
     ] {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
@@ -60,7 +115,6 @@ fn confine(limits: Limits) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::io::Seek as _;
     use std::os::fd::AsFd as _;
     use std::os::unix::process::ExitStatusExt as _;
@@ -95,7 +149,7 @@ mod tests {
 
     fn is_confined(what: &str) -> bool {
         let mut out = File::from(io::stdout().as_fd().try_clone_to_owned().expect("another handle"));
-        confine(LIMITS).expect("confined");
+        confine(LIMITS, 3).expect("confined");
         match what {
             "memory" => reserves(64 << 20) && !reserves(1 << 30),
             "files" => File::open("/dev/null").is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE)),

@@ -120,6 +120,8 @@ impl Place<'_> {
             processes: table.integer("processes").within(1, 64).or(1),
             memory_bytes: table.size_bytes("memory").within(256 << 20, 1 << 40).or(2 << 30),
             cpu_ms: table.duration_ms("cpu").within(1_000, 3_600_000).or(120_000),
+            threads: table.integer("threads").within(1, 64).or(1),
+            known: None,
             cache: self.path(table, "cache").or(cache),
             key: self.secret(table, "key").optional(),
         }

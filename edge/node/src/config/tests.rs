@@ -56,6 +56,7 @@ fn what_is_not_named_has_its_default() {
     assert_eq!(config.tls.certificates[0].key.path(), Path::new("/creds/shop-key"));
     assert_eq!((config.limits.cpu_us, config.limits.drain_ms, config.origin.poll_ms), (500_000, 30_000, 20_000));
     assert_eq!((config.functions.slots, config.functions.compile.cpu_ms), (2048, 120_000));
+    assert_eq!(config.functions.compile.threads, 1);
     let usual = Clients {
         header_timeout_ms: 10_000,
         body_idle_ms: 30_000,
@@ -81,7 +82,7 @@ drain = "3s"
 [functions]
 threads = 2
 memory = "1GiB"
-compile = { cache = "cache", key = "./compile.key" }
+compile = { cache = "cache", key = "./compile.key", threads = 2 }
 [egress]
 allow_private = [{ app = "shop", net = "10.0.0.0/8" }]
 resolver = ["1.1.1.1:53"]
@@ -96,6 +97,7 @@ headers = true
     assert_eq!((config.limits.cpu_us, config.limits.drain_ms), (250_000, 3_000));
     assert_eq!((config.functions.threads, config.functions.memory_bytes_max), (2, Some(1 << 30)));
     assert_eq!(config.functions.compile.cache, Path::new("x/cache"));
+    assert_eq!((config.functions.compile.threads, &config.functions.compile.known), (2, &None));
     assert_eq!(config.functions.compile.key.expect("named").path(), Path::new("x/./compile.key"));
     assert_eq!(config.egress.allow_private[0].1.net.to_string(), "10.0.0.0/8");
     assert_eq!(config.egress.resolvers, ["1.1.1.1:53".parse().expect("an address")]);

@@ -101,6 +101,8 @@ impl Service {
             processes: compile.processes,
             memory_bytes: compile.memory_bytes,
             cpu_ms: compile.cpu_ms,
+            threads: compile.threads,
+            known: compile.known.clone(),
         };
         let state = &config.node.state;
         let blobs = Blobs::open(state).map_err(|source| file(state.join("blobs"), source))?;

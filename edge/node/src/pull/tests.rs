@@ -58,7 +58,14 @@ impl Node {
             artefacts: state.join("compiled"),
             key: [7; 32],
         };
-        let options = Options { program: self.compiler.clone(), processes: 1, memory_bytes: 1 << 30, cpu_ms: 1000 };
+        let options = Options {
+            program: self.compiler.clone(),
+            processes: 1,
+            memory_bytes: 1 << 30,
+            cpu_ms: 1000,
+            threads: 1,
+            known: None,
+        };
         let stage = Stage::new(
             world.parent.clone(),
             Blobs::open(state).expect("blobs"),
