@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app;
 use crate::out::Out;
 use crate::project::{Place, Project};
-use crate::publish::{self, Outcome};
+use crate::publish::{self, Outcome, Parts};
 use house::House;
 use ports::Ports;
 
@@ -94,7 +94,7 @@ fn choose_ports(args: &Args) -> anyhow::Result<Ports> {
 /// Brings all of it up. With `--once`: whether all nine answers were good.
 async fn open(house: &mut House, args: &Args, out: Out) -> anyhow::Result<Option<bool>> {
     let project = open_app(house, args)?;
-    project.build(false, out).await?;
+    let parts = Parts::of(&project, false, out).await?;
     let publisher = {
         let progress = out.progress("making keys and certificates");
         house.make_keys(out)?;
@@ -110,7 +110,7 @@ async fn open(house: &mut House, args: &Args, out: Out) -> anyhow::Result<Option
     }
     let client = house.reach().client_as(house.ring().key("publisher")?)?;
     let root = house.ring().path("root.json");
-    let outcome = publish::publish(&project, &client, &publisher, Some(&root), true, out).await?;
+    let outcome = publish::publish(&project, &parts, &client, &publisher, Some(&root), out).await?;
     let Outcome { app, published, .. } = &outcome;
     let release = format!("{app}/{}", published.number);
     {

@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::lines;
 use crate::local::ca::Ca;
 use crate::local::home::Home;
+use crate::local::secrets::Values;
 use crate::local::{Engines, Local, Port, Settings, Up};
 use crate::out::Out;
 use crate::project::{Place, Project};
@@ -47,6 +48,8 @@ pub(crate) struct Args {
     trust: bool,
     #[command(flatten)]
     engines: Engines,
+    #[command(flatten)]
+    values: Values,
 }
 
 pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<ExitCode> {
@@ -62,6 +65,7 @@ pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<ExitCode> {
     };
     let project = args.place.open()?;
     let home = Home::open(&project.folder)?;
+    let secrets = args.values.file(&project.folder)?;
     let port = args.port.map_or(Port::Usual, Port::This);
     let settings = Settings {
         folder: home.folder(),
@@ -71,9 +75,10 @@ pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<ExitCode> {
         port,
         names: Vec::new(),
         engines: args.engines.clone(),
+        secrets: secrets.clone(),
     };
     let Up { local, mut tasks, lines } = Local::start(settings, &project, out.silent()).await?;
-    let dev = Dev::new(args.place.clone(), project, Arc::new(local), *out)?;
+    let dev = Dev::new(args.place.clone(), project, Arc::new(local), secrets, *out)?;
     let result = tokio::select! {
         result = dev.run(lines) => result,
         broken = tasks.broken() => Err(broken),
@@ -91,6 +96,8 @@ struct Dev {
     place: Place,
     project: Arc<Project>,
     local: Arc<Local>,
+    /// The file of its secrets.
+    secrets: PathBuf,
     watch: Watch,
     work: Work,
     /// What was published and does not answer yet: its number, and when its build had ended.
@@ -100,11 +107,13 @@ struct Dev {
 }
 
 impl Dev {
-    fn new(place: Place, project: Project, local: Arc<Local>, out: Out) -> anyhow::Result<Self> {
-        let watch = Watch::new(&project.folder, outputs(&project))?;
+    fn new(place: Place, mut project: Project, local: Arc<Local>, secrets: PathBuf, out: Out) -> anyhow::Result<Self> {
+        let mut watch = Watch::new(&project.folder, outputs(&project))?;
+        watch.also(&secrets)?;
+        project.keeps_names = true;
         let work = Work::new(out.silent());
         let project = Arc::new(project);
-        Ok(Self { place, project, local, watch, work, awaited: None, is_ready: false, out })
+        Ok(Self { place, project, local, secrets, watch, work, awaited: None, is_ready: false, out })
     }
 
     /// Goes on until it is dropped.
@@ -125,7 +134,7 @@ impl Dev {
     fn changed(&mut self, changed: &BTreeSet<PathBuf>) {
         let is_all = changed.contains(&self.project.folder);
         let mut functions = BTreeSet::new();
-        let mut is_news = false;
+        let mut is_news = is_all || changed.contains(&self.secrets);
         let mut hosts = false;
         if is_all || changed.contains(&manifest(&self.place, &self.project)) {
             match self.place.open() {
@@ -136,9 +145,9 @@ impl Dev {
                 Ok(project) => {
                     hosts = project.manifest.hosts != self.project.manifest.hosts;
                     functions = rebuilt(&self.project, &project);
-                    is_news = project.manifest != self.project.manifest;
+                    is_news |= project.manifest != self.project.manifest;
                     self.watch.outputs(outputs(&project));
-                    self.project = Arc::new(project);
+                    self.project = Arc::new(Project { keeps_names: true, ..project });
                 }
                 Err(error) => return self.error("manifest", &error),
             }
@@ -178,6 +187,7 @@ impl Dev {
 
     /// Shows what the node tells.
     fn tell(&mut self, line: Line) {
+        let line = self.local.secrets().masked_line(line);
         match &line {
             Line::Activated(activated) => {
                 let after = self.awaited.take_if(|(number, _)| *number <= activated.release);
@@ -218,6 +228,7 @@ impl Dev {
     fn error(&self, what: &str, error: &anyhow::Error) {
         let problems = error.chain().find_map(|cause| cause.downcast_ref::<Problems>());
         let text = problems.map_or_else(|| format!("{error:#}"), ToString::to_string);
+        let text = self.local.secrets().masked(&text);
         let rows: Vec<_> = problems.map_or_else(Vec::new, |problems| {
             let row = |problem: &eyot_bundle::text::Problem| json!({"file": problem.file, "line": problem.line, "text": problem.text});
             problems.0.iter().map(row).collect()

@@ -5,13 +5,17 @@ pub(crate) mod ca;
 pub(crate) mod home;
 mod hosts;
 mod port;
+pub(crate) mod secrets;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, anyhow};
 use eyot_bundle::grant::{Ceilings, Grant, GrantState, PrivateNet, Share};
 use eyot_bundle::name::Name;
 use eyot_bundle::release::Engine;
+use eyot_bundle::secret::Recipient;
 use eyot_bundle::sign::{Delegation, Holders, Key};
 use eyot_link::client::Client;
 use eyot_node::run::Running;
@@ -24,11 +28,12 @@ use crate::keyfile::{self, Lock};
 use crate::keyring::Keyring;
 use crate::keys::init::{self, NewFleet};
 use crate::out::Out;
-use crate::project::Project;
-use crate::publish::{self, Outcome};
+use crate::project::{Component, Project};
+use crate::publish::{self, Outcome, Parts};
 use crate::reach::Reach;
 use ca::Ca;
 pub(crate) use port::Port;
+use secrets::Secrets;
 
 /// The node's name.
 pub(crate) const NODE: &str = "dev";
@@ -51,6 +56,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) names: Vec<String>,
     /// The servers of stores that are not the node's own.
     pub(crate) engines: Engines,
+    /// The file of the app's secrets.
+    pub(crate) secrets: PathBuf,
 }
 
 /// The servers of stores that are not the node's own.
@@ -74,6 +81,7 @@ pub(crate) struct Local {
     client: Client,
     publisher: Key,
     running: Running,
+    secrets: Mutex<Secrets>,
     /// Where the node answers.
     pub(crate) port: u16,
 }
@@ -112,12 +120,13 @@ impl Local {
         let mut tasks = Tasks::default();
         let origin = start_origin(&settings, &ring, &mut tasks).await?;
         certify(&ring, &ca, project, &settings.names)?;
-        let (running, port) = start_node(&settings, &ring, &origin, &mut tasks).await?;
+        let (running, port, recipient) = start_node(&settings, &ring, &origin, &mut tasks).await?;
         let lines = running.node.access.tap().follow(None).context("nobody else follows")?;
         let publisher = ring.key("publisher")?;
+        let secrets = Mutex::new(Secrets::new(settings.secrets, recipient));
         let (names, engines) = (settings.names, settings.engines);
         let client = reach(&ring, &origin).client_as(ring.key("publisher")?)?;
-        let local = Self { ring, ca, names, engines, origin, client, publisher, running, port };
+        let local = Self { ring, ca, names, engines, origin, client, publisher, running, secrets, port };
         local.grant(project, out).await?;
         Ok(Up { local, tasks, lines })
     }
@@ -154,12 +163,23 @@ impl Local {
         self.grant(project, out).await
     }
 
-    /// Publishes what is built.
-    pub(crate) async fn publish(&self, project: &Project, out: Out) -> anyhow::Result<Outcome> {
+    /// Publishes what is built, with the secrets of this machine.
+    pub(crate) async fn publish(
+        &self,
+        project: &Project,
+        components: BTreeMap<Name, Component>,
+        out: Out,
+    ) -> anyhow::Result<Outcome> {
         let manifest = hosts::with_localhost(&project.manifest);
+        let parts = Parts { components, secrets: self.secrets().sealed(&manifest)? };
         let local = Project { folder: project.folder.clone(), manifest, keeps_names: true };
         let root = self.ring.path("root.json");
-        publish::publish(&local, &self.client, &self.publisher, Some(&root), true, out).await
+        publish::publish(&local, &parts, &self.client, &self.publisher, Some(&root), out).await
+    }
+
+    /// The secrets of this machine.
+    pub(crate) fn secrets(&self) -> MutexGuard<'_, Secrets> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -230,16 +250,18 @@ async fn start_origin(settings: &Settings<'_>, ring: &Keyring, tasks: &mut Tasks
     Ok(format!("https://{address}"))
 }
 
-/// Starts the node; where it answers.
+/// Starts the node; where it answers, and whom its secrets are sealed to.
 async fn start_node(
     settings: &Settings<'_>,
     ring: &Keyring,
     origin: &str,
     tasks: &mut Tasks,
-) -> anyhow::Result<(Running, u16)> {
+) -> anyhow::Result<(Running, u16, Recipient)> {
     let port = settings.port.choose()?;
     let text = node_toml(settings, ring, origin, port);
-    let config = eyot_node::config::Config::parse("node.toml of eyot dev", &text)?;
+    let mut config = eyot_node::config::Config::parse("node.toml of eyot dev", &text)?;
+    config.functions.compile.known = Some(settings.cache.join("functions"));
+    let recipient = eyot_node::secrets::recipient(&config)?;
     let sockets = eyot_node::sockets::Sockets::bind(&config.listen)?;
     let (told, ready) = oneshot::channel();
     tasks.start(|ended| async move {
@@ -247,12 +269,14 @@ async fn start_node(
         let ended = async { drop(ended.await) };
         eyot_node::run::run(config, sockets, ready, ended).await.context("the node")
     });
-    Ok((until_ready(ready, tasks).await?, port))
+    Ok((until_ready(ready, tasks).await?, port, recipient))
 }
 
 fn node_toml(settings: &Settings<'_>, ring: &Keyring, origin: &str, port: u16) -> String {
     let (keys, folder) = (ring.folder().display(), settings.folder.display());
     let (node, cache, key) = (settings.node.display(), settings.cache.display(), settings.compile_key.display());
+    // Whoever saves a file waits for it, and nobody else is here.
+    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64));
     let six = if port::has_six() { format!(", \"[::1]:{port}\"") } else { String::new() };
     let server = |name: &str, url: &Option<String>| {
         let url = url.as_ref().map(|url| format!("{name} = {{ url = {url:?} }}\n"));
@@ -267,7 +291,7 @@ fn node_toml(settings: &Settings<'_>, ring: &Keyring, origin: &str, port: u16) -
          [origin]\nurls = [\"{origin}\"]\nca = \"{keys}/fleet-ca.pem\"\nroot = \"{keys}/root.json\"\n\
          token = \"{keys}/nodes/{NODE}.token\"\n\
          [limits]\ndrain = \"1s\"\n\
-         [functions]\nslots = 256\ncompile = {{ cache = \"{cache}\", key = \"{key}\" }}\n\
+         [functions]\nslots = 256\ncompile = {{ threads = {threads}, memory = \"4GiB\", cache = \"{cache}\", key = \"{key}\" }}\n\
          [log]\naccess = \"off\"\n[debug]\nheaders = true\n{stores}",
     )
 }

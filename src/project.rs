@@ -27,7 +27,7 @@ pub(crate) struct Project {
     pub(crate) folder: PathBuf,
     /// The manifest.
     pub(crate) manifest: Manifest,
-    /// Whether components keep the names of their functions, so that traces have them: here, not on the fleet.
+    /// Whether components keep the names of their functions, so that traces have them: on this machine, not on a fleet.
     pub(crate) keeps_names: bool,
 }
 
@@ -98,8 +98,12 @@ impl Project {
     }
 
     /// Builds these functions, and looks at the components of all.
-    pub(crate) async fn build_only(&self, functions: &BTreeSet<Name>, out: Out) -> anyhow::Result<()> {
-        self.build_those(|name| functions.contains(name), out).await.map(drop)
+    pub(crate) async fn build_only(
+        &self,
+        functions: &BTreeSet<Name>,
+        out: Out,
+    ) -> anyhow::Result<BTreeMap<Name, Component>> {
+        self.build_those(|name| functions.contains(name), out).await
     }
 
     async fn build_those(

@@ -20,7 +20,7 @@ use crate::operator::in_days;
 use crate::out::Out;
 use crate::project::{Component, Place, Project};
 use crate::reach::Reach;
-use crate::secret::Shelf;
+use crate::secret::{Sealed, Shelf};
 use crate::trusted;
 
 /// How long a publisher's role is believed.
@@ -65,7 +65,8 @@ pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<()> {
     let reach = project.reach(&args.reach);
     let key = reach.key()?;
     let client = reach.client()?;
-    let outcome = publish(&project, &client, &key, args.root.as_deref(), args.no_build, *out).await?;
+    let parts = Parts::of(&project, args.no_build, *out).await?;
+    let outcome = publish(&project, &parts, &client, &key, args.root.as_deref(), *out).await?;
     let Outcome { app, published, sent, there } = outcome;
     let names = |names: &[Name]| names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
     out.say(format!("{app} release {} is published (state {})", published.number, published.seq));
@@ -79,17 +80,33 @@ pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a release is made of, beside what the manifest says and the folders of files.
+pub(crate) struct Parts {
+    /// The components of its functions.
+    pub(crate) components: BTreeMap<Name, Component>,
+    /// Its secrets, sealed.
+    pub(crate) secrets: BTreeMap<String, Sealed>,
+}
+
+impl Parts {
+    /// Builds the functions, unless `no_build`; the secrets are those of the app's folder.
+    pub(crate) async fn of(project: &Project, no_build: bool, out: Out) -> anyhow::Result<Self> {
+        let components = project.build(no_build, out).await?;
+        Ok(Self { components, secrets: Shelf { project }.all()? })
+    }
+}
+
 /// Publishes the app in `project`.
 pub(crate) async fn publish(
     project: &Project,
+    parts: &Parts,
     client: &Client,
     key: &Key,
     root: Option<&std::path::Path>,
-    no_build: bool,
     out: Out,
 ) -> anyhow::Result<Outcome> {
     let app = &project.manifest.app;
-    let components = project.build(no_build, out).await?;
+    let Parts { components, secrets } = parts;
     let progress = out.progress("asking the origin");
     let trusted = trusted::app(client, &project.folder, root, app, out).await?;
     anyhow::ensure!(
@@ -98,9 +115,9 @@ pub(crate) async fn publish(
         key.id()
     );
     let folders = project.folders(out)?;
-    let release = release(project, &trusted, &components, &folders)?;
+    let release = release(project, &trusted, parts, &folders)?;
     let (mut sent, mut there) = (Vec::new(), Vec::new());
-    for (name, component) in &components {
+    for (name, component) in components {
         progress.now(format!("sending {name} ({} bytes)", component.built.size));
         if client.has_blob(component.built.sha256).await? {
             there.push(name.clone());
@@ -118,10 +135,10 @@ pub(crate) async fn publish(
             sent.push(name);
         }
     }
-    for (name, sealed) in (Shelf { project }).all()? {
+    for (name, sealed) in secrets {
         progress.now(format!("sending the secret {name}, sealed"));
         if !client.has_blob(sealed.named().sealed.sha256).await? {
-            client.put_blob(sealed.sealed.0.into()).await?;
+            client.put_blob(sealed.sealed.0.clone().into()).await?;
         }
     }
     progress.now(format!("publishing release {}", release.number));
@@ -136,7 +153,7 @@ pub(crate) async fn publish(
 fn release(
     project: &Project,
     trusted: &AppTrust,
-    components: &BTreeMap<Name, Component>,
+    parts: &Parts,
     folders: &BTreeMap<Name, Packed>,
 ) -> anyhow::Result<Release> {
     let number = trusted.releases.keys().next_back().map_or(1, |last| last + 1);
@@ -148,8 +165,8 @@ fn release(
         created: Timestamp::from_second(Timestamp::now().as_second())?,
     };
     let functions: BTreeMap<Name, Built> =
-        components.iter().map(|(name, component)| (name.clone(), component.built.clone())).collect();
-    let secrets = Shelf { project }.all()?.into_iter().map(|(name, sealed)| (name, sealed.named())).collect();
+        parts.components.iter().map(|(name, component)| (name.clone(), component.built.clone())).collect();
+    let secrets = parts.secrets.iter().map(|(name, sealed)| (name.clone(), sealed.named())).collect();
     let files = folders.iter().map(|(name, folder)| (name.clone(), folder.bundle)).collect();
     let made = Made { functions, cas: project.cas()?, files, secrets };
     let release = project.manifest.release(edition, &made)?;
@@ -187,7 +204,8 @@ mod tests {
         let source = "app = \"shop\"\nhosts = [\"shop.example.com\"]\n[[routes]]\nhost = \"shop.example.com\"\npath = \"/*\"\nrespond = { status = 200 }\n";
         let manifest = eyot_bundle::manifest::Manifest::parse("eyot.toml", source).unwrap();
         let project = Project { folder: PathBuf::from("."), manifest, keeps_names: false };
-        let release = super::release(&project, &trusted, &BTreeMap::new(), &BTreeMap::new()).unwrap();
+        let parts = Parts { components: BTreeMap::new(), secrets: BTreeMap::new() };
+        let release = super::release(&project, &trusted, &parts, &BTreeMap::new()).unwrap();
         assert_eq!((release.number, release.min_release), (8, 3));
         assert_eq!(release.previous, [7, 6, 5, 4, 3]);
         let role = sign::read(&role(&trusted, &release, b"document", &key).unwrap()).unwrap();

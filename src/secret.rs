@@ -85,6 +85,12 @@ pub(crate) struct Sealed {
 }
 
 impl Sealed {
+    /// A value sealed to one reader, of whom no fleet knows.
+    pub(crate) fn to(about: About<'_>, value: &[u8], reader: &Recipient) -> anyhow::Result<Self> {
+        let sealed = secret::seal(about, value, std::slice::from_ref(reader))?;
+        Ok(Self { version: about.version, nodes: BTreeMap::new(), sealed: Base64(sealed) })
+    }
+
     /// What a release says of it.
     pub(crate) fn named(&self) -> Secret {
         let bytes = &self.sealed.0;

@@ -3,17 +3,20 @@
 mod ask;
 mod table;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use eyot_bundle::name::Name;
 use serde_json::{Value, json};
 
 use crate::lines;
 use crate::local::home;
+use crate::local::secrets::Values;
 use crate::local::{Engines, Local, Port, Settings, Up};
 use crate::out::{Out, Progress};
-use crate::project::{Place, Project};
+use crate::project::{Component, Place, Project};
 use crate::serve::configuration;
 use ask::{Asker, Passage};
 use table::Case;
@@ -40,12 +43,14 @@ pub(crate) struct Args {
     no_build: bool,
     #[command(flatten)]
     engines: Engines,
+    #[command(flatten)]
+    values: Values,
 }
 
 pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<ExitCode> {
-    let project = args.place.open()?;
+    let project = Project { keeps_names: true, ..args.place.open()? };
     let cases = cases(&args, &project)?;
-    project.build(args.no_build, *out).await?;
+    let components = project.build(args.no_build, *out).await?;
     let folder = tempfile::Builder::new().prefix("eyot-test-").tempdir().context("a folder for the test")?;
     let shared = home::shared(&project.folder)?;
     let settings = Settings {
@@ -56,12 +61,13 @@ pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<ExitCode> {
         port: Port::Any,
         names: cases.iter().map(|case| case.request.host.trim_matches(['[', ']']).to_owned()).collect(),
         engines: args.engines,
+        secrets: args.values.file(&project.folder)?,
     };
     let progress = out.progress("starting a node");
     let Up { local, mut tasks, lines } = Local::start(settings, &project, *out).await?;
     let mut asker = Asker::new(&local, lines);
     let tested = tokio::select! {
-        tested = test(&local, &project, &cases, (&mut asker, &progress, *out)) => tested,
+        tested = test(&local, (&project, components), &cases, (&mut asker, &progress, *out)) => tested,
         broken = tasks.broken() => Err(broken),
     };
     tasks.close().await;
@@ -87,22 +93,32 @@ fn cases(args: &Args, project: &Project) -> anyhow::Result<Vec<Case>> {
 /// Publishes, and asks one after the other. How many failed.
 async fn test(
     local: &Local,
-    project: &Project,
+    (project, components): (&Project, BTreeMap<Name, Component>),
     cases: &[Case],
     (asker, progress, out): (&mut Asker, &Progress, Out),
 ) -> anyhow::Result<usize> {
     progress.now("publishing to it");
-    let published = local.publish(project, out).await?.published;
+    let published = local.publish(project, components, out).await?.published;
     progress.now("waiting until it answers");
     asker.until_active(published.number).await?;
     let mut failed = 0;
     for case in cases {
         progress.now(case.name.clone());
-        let passage = asker.ask(case).await;
+        let passage = masked(asker.ask(case).await, local);
         failed += usize::from(!passage.problems.is_empty());
         progress.aside(|| say(case, &passage, out));
     }
     Ok(failed)
+}
+
+/// Without the secrets of the app: who sees the test fail may see what it says, and not with what it was made.
+fn masked(passage: Passage, local: &Local) -> Passage {
+    let secrets = local.secrets();
+    Passage {
+        problems: passage.problems.iter().map(|problem| secrets.masked(problem)).collect(),
+        told: passage.told.into_iter().map(|line| secrets.masked_line(line)).collect(),
+        ..passage
+    }
 }
 
 fn say(case: &Case, passage: &Passage, out: Out) {

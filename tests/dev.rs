@@ -2,6 +2,8 @@
 //! app's own table says.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -37,6 +39,15 @@ impl Machine {
 
     /// `eyot dev`, when it is ready.
     fn dev(&self, app: &Path) -> Dev {
+        let mut dev = self.begun(app);
+        // What the app is built of is built first, on a machine that does other things besides.
+        dev.wait_within(Duration::from_secs(900), "ready", |_| true);
+        dev.ca = self.ca();
+        dev
+    }
+
+    /// `eyot dev`, which may never be ready.
+    fn begun(&self, app: &Path) -> Dev {
         let port = free_port();
         // In the app's folder and without naming it, as people do.
         let mut dev = eyot();
@@ -47,11 +58,7 @@ impl Machine {
             &port.to_string(),
         ]);
         let process = Process::start("dev", &mut dev);
-        let mut dev = Dev { process, port, ca: Vec::new() };
-        // What the app is built of is built first, on a machine that does other things besides.
-        dev.wait_within(Duration::from_secs(900), "ready", |_| true);
-        dev.ca = self.ca();
-        dev
+        Dev { process, port, ca: Vec::new() }
     }
 
     fn test(&self, app: &Path, more: &[&str]) -> (i32, Vec<Value>, String) {
@@ -292,4 +299,71 @@ fn a_table_that_is_wrong_is_told_with_all_its_lines_and_nothing_is_asked() {
     fs::remove_file(file).expect("removed");
     let (code, _, complained) = machine.test(app.folder(), &[]);
     assert!(code == 64 && complained.contains("tests.toml"), "{complained}");
+}
+
+/// Writes a file of secrets that only its owner may read.
+fn keep_secret(file: &Path, value: &str) {
+    let mut options = fs::OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(file);
+    opened.expect("a file").write_all(format!("KEY = \"{value}\"\n").as_bytes()).expect("written");
+}
+
+#[test]
+fn a_function_has_the_secrets_of_this_machine_which_are_never_shown_and_one_that_is_missing_is_named() {
+    const VALUES: [&str; 2] = ["5b1e-correct-horse-77f0", "90aa-battery-staple-12cd"];
+    let machine = Machine::new();
+    let app = App::new("shop", &["shop.test"])
+        .function("pay", "secret", "secrets = [\"KEY\"]")
+        .route("shop.test", "/*", "function = \"pay\"")
+        .written();
+    let mut dev = machine.begun(app.folder());
+    let missing = dev.wait("error", |event| event["what"] == "publish");
+    let text = missing["text"].as_str().expect("a text");
+    assert!(text.contains("`KEY`") && text.contains(".eyot/secrets.toml") && text.contains("--secrets"), "{text}");
+
+    let file = app.folder().join(".eyot/secrets.toml");
+    keep_secret(&file, VALUES[0]);
+    dev.wait("ready", |_| true);
+    dev.ca = machine.ca();
+    let ask = |dev: &Dev, path: &str| dev.ask(Protocol::H3, "shop.test", path).text();
+    assert_eq!(ask(&dev, "/value"), VALUES[0]);
+    ask(&dev, "/say");
+    ask(&dev, &format!("/{}", VALUES[0]));
+    dev.wait("log", |event| event["text"] == "the secret is ***, really");
+    dev.wait("request", |event| event["path"] == "/***");
+    keep_secret(&file, VALUES[1]);
+    until("the new value", || (ask(&dev, "/value") == VALUES[1]).then_some(()));
+    ask(&dev, "/say");
+    dev.wait("request", |event| event["path"] == "/say" && event["release"] != 1);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("open to all");
+    fs::write(&file, "KEY = \"x\"\n").expect("written");
+    dev.wait("error", |event| event["text"].as_str().is_some_and(|text| text.contains("chmod 600")));
+    assert!(!VALUES.iter().any(|value| dev.process.log().contains(value)), "{}", dev.process.log());
+}
+
+#[test]
+fn the_tests_of_an_app_have_its_secrets_and_tell_them_to_nobody() {
+    const VALUE: &str = "5b1e-correct-horse-77f0";
+    let machine = Machine::new();
+    let app = App::new("shop", &["shop.test"])
+        .function("pay", "secret", "secrets = [\"KEY\"]")
+        .route("shop.test", "/*", "function = \"pay\"")
+        .written();
+    fs::write(
+        app.folder().join("tests.toml"),
+        format!(
+            "[[test]]\nname = \"it has it\"\nrequest = {{ path = \"/value\" }}\nexpect = {{ body = \"{VALUE}\" }}\n\
+             [[test]]\nname = \"it has another\"\nrequest = {{ path = \"/value\" }}\nexpect = {{ body = \"x\" }}\n"
+        ),
+    )
+    .expect("tests.toml");
+    let (code, _, complained) = machine.test(app.folder(), &[]);
+    assert!(code == 1 && complained.contains("`KEY`"), "{complained}");
+    let file = machine.data.path().join("elsewhere.toml");
+    keep_secret(&file, VALUE);
+    let (code, told, complained) = machine.test(app.folder(), &["--secrets", file.to_str().expect("a path")]);
+    let passed: Vec<_> = told.iter().filter_map(|test| test["passed"].as_bool()).collect();
+    assert_eq!((code, passed), (1, vec![true, false]), "{told:?} {complained}");
+    let shown = format!("{told:?}{complained}");
+    assert!(shown.contains("***") && !shown.contains(VALUE), "{shown}");
 }

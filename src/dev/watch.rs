@@ -30,10 +30,20 @@ const KNOWN_MAX: usize = 4_096;
 /// The content of larger files is not looked at, in bytes.
 const CONTENT_BYTES_MAX: u64 = 8 << 20;
 
+/// What is told of a folder.
+const FLAGS: WatchFlags = WatchFlags::CLOSE_WRITE
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::ONLYDIR);
+
 /// A folder that is watched, with all below it.
 pub(super) struct Watch {
     kernel: AsyncFd<OwnedFd>,
     folders: HashMap<i32, PathBuf>,
+    /// Folders of which one file is watched.
+    files: HashMap<i32, PathBuf>,
     /// What builds write.
     outputs: BTreeSet<PathBuf>,
     /// What was in a file when it was last told, so that one that is written anew with the same content is not.
@@ -51,10 +61,25 @@ impl Watch {
         let kernel = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         #[expect(deprecated, reason = "what is given owns its descriptor, and nothing else has it")]
         let kernel = AsyncFd::new(kernel)?;
-        let (folders, known, changed) = (HashMap::new(), HashMap::new(), BTreeSet::new());
-        let mut watch = Self { kernel, folders, outputs, known, changed, quiet: None, root: root.to_owned() };
+        let (folders, files) = (HashMap::new(), HashMap::new());
+        let (known, changed) = (HashMap::new(), BTreeSet::new());
+        let mut watch = Self { kernel, folders, files, outputs, known, changed, quiet: None, root: root.to_owned() };
         watch.add(root, &mut BTreeSet::new())?;
         Ok(watch)
+    }
+
+    /// Watches `file` too, which may lie elsewhere or not be there yet; where its folder is not, it is not watched.
+    pub(super) fn also(&mut self, file: &Path) -> io::Result<()> {
+        let Some(folder) = file.parent() else { return Ok(()) };
+        match inotify::add_watch(self.kernel.get_ref(), folder, FLAGS) {
+            Ok(id) if self.folders.contains_key(&id) => Ok(()),
+            Ok(id) => {
+                self.files.insert(id, file.to_owned());
+                Ok(())
+            }
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::ACCESS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Other builds write elsewhere.
@@ -69,13 +94,7 @@ impl Watch {
             if self.folders.len() >= FOLDERS_MAX {
                 return Err(io::Error::other(format!("more than {FOLDERS_MAX} folders are there")));
             }
-            let flags = WatchFlags::CLOSE_WRITE
-                | WatchFlags::CREATE
-                | WatchFlags::DELETE
-                | WatchFlags::MOVED_FROM
-                | WatchFlags::MOVED_TO
-                | WatchFlags::ONLYDIR;
-            match inotify::add_watch(self.kernel.get_ref(), &folder, flags) {
+            match inotify::add_watch(self.kernel.get_ref(), &folder, FLAGS) {
                 Ok(id) => drop(self.folders.insert(id, folder.clone())),
                 // It is gone already, or is another's: who removes what is watched changes it.
                 Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::ACCESS) => continue,
@@ -180,6 +199,13 @@ impl Watch {
         }
         if flags.contains(ReadFlags::IGNORED) {
             self.folders.remove(&folder);
+            self.files.remove(&folder);
+            return Ok(());
+        }
+        if let Some(file) = self.files.get(&folder) {
+            if file.file_name() == name.as_deref().map(Path::as_os_str) && !flags.contains(ReadFlags::CREATE) {
+                changed.insert(file.clone());
+            }
             return Ok(());
         }
         let Some(path) = self.folders.get(&folder).zip(name).map(|(folder, name)| folder.join(name)) else {

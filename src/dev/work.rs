@@ -93,15 +93,16 @@ impl Work {
 
 async fn work(project: Arc<Project>, local: Arc<Local>, functions: BTreeSet<Name>, hosts: bool, out: Out) -> Done {
     let began = Instant::now();
-    if let Err(error) = project.build_only(&functions, out).await {
-        return Done { built: None, published: Err(("build", error)), hosts };
-    }
+    let components = match project.build_only(&functions, out).await {
+        Ok(components) => components,
+        Err(error) => return Done { built: None, published: Err(("build", error)), hosts },
+    };
     let built = Built { functions, took: began.elapsed(), at: Instant::now() };
     let published = async {
         if hosts {
             local.regrant(&project, out).await?;
         }
-        Ok(local.publish(&project, out).await?.published.number)
+        Ok(local.publish(&project, components, out).await?.published.number)
     };
     let published = published.await.map_err(|error: anyhow::Error| ("publish", error));
     Done { built: Some(built), published, hosts }
