@@ -20,6 +20,8 @@ const CORE_INSTANCES_MAX: u32 = 64;
 pub(crate) const SLOTS_0_3_MAX: usize = 3072;
 /// Stacks for each of these: a call may have several tasks that wait in the midst of a function.
 const STACKS_0_3: u32 = 2;
+/// Of a table, what is emptied in place and stays resident; what is beyond it costs a system call and its faults again.
+const TABLE_RESIDENT_BYTES: usize = 16 << 10;
 /// Elements of one table.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 65_536;
 
@@ -105,6 +107,7 @@ fn running(settings: &Settings, world: World, slots: u32) -> Result<Engine, Erro
         .table_elements(TABLE_ELEMENTS_MAX)
         .max_unused_warm_slots(slots * MEMORIES_MAX)
         .async_stack_keep_resident(32 << 10)
+        .table_keep_resident(TABLE_RESIDENT_BYTES)
         // Pages that were swapped out would not be reset and reach the next instance.
         .pagemap_scan(Enabled::No);
     let mut config = config(world);
