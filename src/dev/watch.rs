@@ -50,6 +50,8 @@ pub(super) struct Watch {
     known: HashMap<PathBuf, Option<Digest>>,
     /// What has changed and was not told yet.
     changed: BTreeSet<PathBuf>,
+    /// Folders that have come since something was last told.
+    fresh: BTreeSet<PathBuf>,
     /// When it is told: if nothing else changes until then, and at the latest.
     quiet: Option<(Instant, Instant)>,
     root: PathBuf,
@@ -62,8 +64,9 @@ impl Watch {
         #[expect(deprecated, reason = "what is given owns its descriptor, and nothing else has it")]
         let kernel = AsyncFd::new(kernel)?;
         let (folders, files) = (HashMap::new(), HashMap::new());
-        let (known, changed) = (HashMap::new(), BTreeSet::new());
-        let mut watch = Self { kernel, folders, files, outputs, known, changed, quiet: None, root: root.to_owned() };
+        let (known, changed, fresh) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
+        let (quiet, held) = (None, root.to_owned());
+        let mut watch = Self { kernel, folders, files, outputs, known, changed, fresh, quiet, root: held };
         watch.add(root, &mut BTreeSet::new())?;
         Ok(watch)
     }
@@ -115,6 +118,18 @@ impl Watch {
         Ok(())
     }
 
+    /// A folder is not where it was: what happens in it happens elsewhere.
+    fn leave(&mut self, folder: &Path) {
+        let kernel = self.kernel.get_ref();
+        self.folders.retain(|id, path| {
+            let is_left = path.starts_with(folder);
+            if is_left {
+                let _ = inotify::remove_watch(kernel, *id);
+            }
+            !is_left
+        });
+    }
+
     fn is_passed_over(&self, path: &Path) -> bool {
         let Some(name) = path.file_name() else { return true };
         let bytes = name.as_bytes();
@@ -150,6 +165,7 @@ impl Watch {
     /// It is quiet: all that has changed since it was last told.
     fn news(&mut self) -> Option<BTreeSet<PathBuf>> {
         self.quiet = None;
+        self.fresh.clear();
         let changed = std::mem::take(&mut self.changed);
         let changed: BTreeSet<_> = changed.into_iter().filter(|path| self.is_news(path)).collect();
         (!changed.is_empty()).then_some(changed)
@@ -216,9 +232,17 @@ impl Watch {
         }
         if flags.contains(ReadFlags::ISDIR) {
             if flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
+                self.fresh.insert(path.clone());
                 return self.add(&path, changed);
             }
-            changed.insert(path);
+            self.leave(&path);
+            // What came and went is no news: cargo makes `target` beside its place, under a name that nobody knows.
+            if self.fresh.remove(&path) {
+                changed.retain(|other| !other.starts_with(&path));
+                self.changed.retain(|other| !other.starts_with(&path));
+            } else {
+                changed.insert(path);
+            }
         } else if !flags.contains(ReadFlags::CREATE) {
             // Who creates a file writes it next.
             changed.insert(path);
@@ -276,8 +300,59 @@ mod tests {
         assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/deep/er/lib.rs")]));
         write(&path("src/deep/er/lib.rs"), "two");
         assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/deep/er/lib.rs")]));
+        // As cargo makes it: beside its place, and with its first files before it is there.
+        fs::remove_dir_all(path("target")).unwrap();
+        write(&path("target8a31f2/CACHEDIR.TAG"), "one");
+        fs::rename(path("target8a31f2"), path("target")).unwrap();
+        write(&path("src/main.rs"), "four");
+        assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/main.rs")]));
+        write(&path("target/.rustc_info.json"), "one");
+        write(&path("src/main.rs"), "five");
+        assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/main.rs")]));
+        // A folder that was there before is told.
+        fs::rename(path("src/deep"), path("src/other")).unwrap();
+        let told = watch.changed().await.unwrap();
+        assert_eq!(told, BTreeSet::from([path("src/deep"), path("src/other/er/lib.rs")]));
         fs::remove_file(path("src/main.rs")).unwrap();
         assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([path("src/main.rs")]));
+        // One file elsewhere, and nothing beside it.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let file = elsewhere.path().join("secrets.toml");
+        watch.also(&file).unwrap();
+        write(&elsewhere.path().join("beside"), "one");
+        write(&file, "one");
+        assert_eq!(watch.changed().await.unwrap(), BTreeSet::from([file]));
+    }
+
+    #[tokio::test]
+    async fn of_a_file_over_8_mib_the_content_is_not_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new(folder.path(), BTreeSet::new()).unwrap();
+        let file = folder.path().join("large");
+        let save = |bytes| fs::File::create(&file).unwrap().set_len(bytes).unwrap();
+        for (bytes, is_told) in [(8 << 20, true), (8 << 20, false), ((8 << 20) + 1, true), ((8 << 20) + 1, true)] {
+            save(bytes);
+            // What follows it is told with it, or alone.
+            write(&folder.path().join("next"), &format!("{bytes} {is_told}"));
+            let told = watch.changed().await.unwrap();
+            assert_eq!(told.contains(&file), is_told, "{bytes}: {told:?}");
+            fs::remove_file(folder.path().join("next")).unwrap();
+            watch.changed().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tree_of_more_than_8192_folders_is_not_watched() {
+        let folder = tempfile::tempdir().unwrap();
+        for at in 1..8_192 {
+            fs::create_dir(folder.path().join(format!("a{at}"))).unwrap();
+        }
+        let watch = || Watch::new(folder.path(), BTreeSet::new());
+        assert_eq!(watch().unwrap().folders.len(), 8_192);
+        fs::create_dir(folder.path().join("target")).unwrap();
+        assert!(watch().is_ok(), "what is passed over does not count");
+        fs::create_dir(folder.path().join("a0")).unwrap();
+        assert!(watch().err().is_some_and(|error| error.to_string().contains("more than 8192 folders")));
     }
 
     #[tokio::test]
