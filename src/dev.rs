@@ -298,5 +298,8 @@ mod tests {
             assert_eq!(outputs(&project), BTreeSet::from([project.folder.join("function.wasm")]), "{app}");
             assert!(is_apps_own(&manifest(&Place { app: app.into() }, &project), &project), "{app}");
         }
+        // What a bundler makes lies there with the component, so that one save is one build.
+        let project = Place { app: "functions/templates/typescript".into() }.open().unwrap();
+        assert_eq!(outputs(&project), BTreeSet::from([project.folder.join("dist")]));
     }
 }
