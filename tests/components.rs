@@ -17,7 +17,7 @@ struct Case {
     component: &'static str,
     /// Method and path.
     request: (&'static str, &'static str),
-    /// A field, and the body.
+    /// A field, where `PORT` is the upstream's, and the body.
     with: (Option<(&'static str, &'static str)>, &'static str),
     /// The status, and what the body has in it: an answer, or the fault's code.
     expect: (u16, &'static str),
@@ -27,7 +27,7 @@ const fn case(component: &'static str, path: &'static str, status: u16, text: &'
     Case { component, request: ("GET", path), with: (None, ""), expect: (status, text) }
 }
 
-/// Each component that exports `wasi:http/incoming-handler@0.2`.
+/// Each component that exports `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`.
 const CASES: &[Case] = &[
     case("wasmtime/p2_cli_serve_hello_world", "/", 200, "Hello, WASI!"),
     case("wasmtime/p2_cli_serve_config", "/", 200, "world"),
@@ -48,6 +48,22 @@ const CASES: &[Case] = &[
         ..case("wasmtime/p2_api_proxy_streaming", "/echo", 200, "there and back")
     },
     case("wasmtime/p2_api_proxy_streaming", "/nothing", 405, ""),
+    case("wasmtime/p3_cli_serve_hello_world", "/", 200, "Hello, WASI!"),
+    case("wasmtime/p3_cli_serve_post_return", "/", 200, ""),
+    case("wasmtime/p3_cli_serve_sleep", "/", 504, "wall_time_exceeded"),
+    case("wasmtime/p3_api_proxy", "/", 200, "hello, world!"),
+    Case {
+        request: ("POST", "/echo"),
+        with: (Some(("content-type", "text/plain")), "there and back"),
+        ..case("wasmtime/p3_http_echo", "/echo", 200, "there and back")
+    },
+    // It fetches from `p3-test`, which its `egress` does not name, and gives that error for its answer.
+    case("wasmtime/p3_http_forbidden_headers", "/", 502, "function_gave_no_response"),
+    case("wasmtime/p3_http_proxy", "/", 400, ""),
+    Case {
+        with: (Some(("url", "http://localhost:PORT/from-p3")), ""),
+        ..case("wasmtime/p3_http_proxy", "/", 200, "/from-p3")
+    },
     case("wstd/http_server", "/", 200, "Hello, wasi:http/proxy world!"),
     case("wstd/http_server", "/wait-response", 200, "slept for"),
     case("wstd/http_server", "/wait-body", 200, "slept for"),
@@ -60,11 +76,46 @@ const CASES: &[Case] = &[
     case("wstd/http_server", "/response-fail", 502, "function_gave_no_response"),
     case("wstd/http_server", "/response-body-fail", 502, "function_trapped"),
     case("wstd/http_server", "/nothing", 404, ""),
-    case("wstd/http_server_proxy", "/proxy/from-wstd", 200, "/from-wstd"),
+    // It copies the answer's `content-length`, and its library adds another one, which the interface refuses.
+    case("wstd/http_server_proxy", "/proxy/from-wstd", 502, "function_trapped"),
+    case("wstd/hello_world", "/", 200, "<h1>Hello, World!</h1>"),
+    case("wstd/hello_world_nomacro", "/", 200, "<h1>Hello, World!</h1>"),
+    Case {
+        with: (Some(("url", "http://localhost:PORT/echo")), ""),
+        ..case("spin/wasi_http_rust_0_2_0", "/", 200, "Hello, world!")
+    },
+    case("spin/wasi_config", "/", 200, ""),
+    Case {
+        request: ("POST", "/echo"),
+        with: (Some(("content-type", "text/plain")), "there and back"),
+        ..case("spin/integration_wasi_http_p3_streaming", "/echo", 200, "there and back")
+    },
+    Case {
+        with: (Some(("url", "http://localhost:PORT/from-spin")), ""),
+        ..case("spin/integration_wasi_http_p3_streaming", "/hash-all", 200, "/from-spin: ")
+    },
+    Case {
+        request: ("POST", "/"),
+        with: (None, "there"),
+        ..case("spin/middleware_primary", "/", 200, "Request body:\n\nthere")
+    },
+    Case {
+        request: ("POST", "/"),
+        with: (None, "there"),
+        ..case("spin/internal_http_p3_back_component", "/", 200, "Response body from back")
+    },
 ];
 
 /// Each component that is refused, and by which words.
-const REFUSED: [(&str, &str); 3] = [
+const REFUSED: [(&str, &str); 11] = [
+    ("spin/hello_world", "0.2.0-rc-2023-10-18"),
+    ("spin/http_rust", "no draft of it"),
+    ("spin/key_value", "fermyon:spin/key-value@2.0.0"),
+    ("spin/unsupported_import", "spin:crimes/unsupported-in-spin"),
+    ("spin/middleware_header_adder", "who comes next"),
+    ("wstd/http_client", "exports no HTTP handler"),
+    ("wstd/complex_http_client", "exports no HTTP handler"),
+    ("wasmtime/p3_http_middleware", "who comes next"),
     ("wasmtime/p2_cli_serve_keyvalue", "wasi:keyvalue/store@0.2.0-draft"),
     ("wasmtime/p2_http_outbound_request_get", "exports no HTTP handler"),
     ("wasmtime/p3_http_middleware_with_chain", "local:local/chain-http"),
@@ -105,7 +156,7 @@ fn components_of_others_answer_as_they_are() {
         let (method, path) = case.request;
         let mut asked = Ask::get(&world, &node, Protocol::H3, &host, path).method(method);
         if let Some((field, value)) = case.with.0 {
-            asked = asked.header(field, value);
+            asked = asked.header(field, &value.replace("PORT", &port.to_string()));
         }
         if !case.with.1.is_empty() {
             asked = asked.body(case.with.1);
@@ -130,10 +181,15 @@ fn manifest(folder: &Path, cases: &[&Case], port: u16) -> String {
         }
         seen.push(component);
         let (name, folder) = (name(component), folder.display());
+        // What it wants to find in the configuration, and there alone.
+        let own = match component {
+            "spin/wasi_config" => "config = { variable = \"value\" }",
+            _ => "config = { hello = \"world\" }",
+        };
         let _ = write!(
             text,
             "[functions.{name}]\npath = \"{folder}\"\nwasm = \"{component}.wasm\"\nlimits = {{ wall = \"3s\" }}\n\
-             config = {{ hello = \"world\" }}\nenv = {{ MODE = \"live\", TARGET_URL = \"http://localhost:{port}/\" }}\n\
+             {own}\nenv = {{ MODE = \"live\", TARGET_URL = \"http://localhost:{port}/\" }}\n\
              egress = [\"http://localhost:{port}\"]\n\
              [[routes]]\nhost = \"{name}.shop.test\"\npath = \"/*\"\nfunction = \"{name}\"\n",
         );

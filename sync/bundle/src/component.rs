@@ -3,6 +3,7 @@
 
 mod drafts;
 
+use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{
     ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, ValidPayload, Validator, WasmFeatures,
 };
@@ -15,6 +16,8 @@ pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
 pub const WORLD: &str = "wasi:http/incoming-handler@0.2";
 /// The world of functions that are tasks with streams; beta.
 pub const WORLD_0_3: &str = "wasi:http/handler@0.3";
+/// The handler of 0.3, before its version.
+const HANDLER_0_3: &str = "wasi:http/handler@";
 /// A component with more imports than this is refused.
 const IMPORTS_MAX: usize = 1_000;
 /// Names of imports longer than this are refused, in bytes.
@@ -82,6 +85,11 @@ pub fn check_import(import: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     let refuse = |advice: &str| Err(Refusal::new(Reason::ImportForbidden, format!("imports `{import}`: {advice}")));
+    if import.starts_with(HANDLER_0_3) {
+        return refuse(
+            "who comes next is not the function's to call; have it stand `before` a target, or fetch by `wasi:http/client`",
+        );
+    }
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     let (package, name) = interface.split_once('/').unwrap_or((interface, ""));
     let given = |table: &[(&str, &'static [&'static str])]| {
@@ -206,7 +214,9 @@ fn surface(wasm: &[u8]) -> Result<Surface, Refusal> {
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
                     let import = import.map_err(bad)?;
-                    surface.import(import.name.name, import.ty)?;
+                    if !is_for_its_types(&validator, import.name.name) {
+                        surface.import(import.name.name, import.ty)?;
+                    }
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
@@ -236,6 +246,18 @@ impl Surface {
         self.imports.push(name.to_owned());
         Ok(())
     }
+}
+
+/// Whether the import is that of a handler of 0.3, and nothing of it is called: toolchains name the interface that a
+/// component exports among its imports, for the types in it.
+fn is_for_its_types(validator: &Validator, name: &str) -> bool {
+    let is_handler = name.strip_prefix(HANDLER_0_3).is_some_and(|version| is_version(version, "0.3."));
+    let Some(types) = validator.types(0).filter(|_| is_handler) else { return false };
+    let Some(ComponentEntityType::Instance(instance)) = types.component_item_for_import(name).map(|item| item.ty)
+    else {
+        return false;
+    };
+    types[instance].exports.values().all(|export| matches!(export.ty, ComponentEntityType::Type { .. }))
 }
 
 /// What this build's engine takes: no threads, no 64-bit memories, no collector, no exceptions.
@@ -279,6 +301,7 @@ mod tests {
             ("wasi:cli/stdout@0.2.0-rc-2023", "no draft"),
             ("wasi:io/streams", "in version 0.2"),
             ("wasi:clocks/timezone@0.2.0", "no node gives this interface"),
+            ("wasi:http/handler@0.3.0", "stand `before` a target"),
             ("wasi:keyvalue/store@0.2.0-draft", "0.2.0-draft2"),
             ("fermyon:spin/key-value@2.0.0", "Spin"),
             ("acme:db/client@1.0.0", "compose"),
@@ -319,6 +342,25 @@ mod tests {
             assert_eq!(refusal.reason, Reason::Incompatible);
             assert!(refusal.detail.contains(detail), "{}", refusal.detail);
         }
+    }
+
+    #[test]
+    fn who_names_the_handler_of_0_3_for_its_types_imports_nothing_and_who_calls_it_is_refused() {
+        let component = |inside: &str| {
+            let text = format!(
+                "(component
+                    (import \"wasi:http/types@0.3.0\" (instance $types (export \"request\" (type (sub resource)))))
+                    (alias export $types \"request\" (type $request))
+                    (import \"wasi:http/handler@0.3.0\" (instance (alias outer 1 $request (type $r)) {inside}))
+                    (instance $own)
+                    (export \"wasi:http/handler@0.3.0\" (instance $own)))"
+            );
+            inspect(&wat::parse_str(text).expect("a component"))
+        };
+        let facts = component("(export \"request\" (type (eq $r)))").expect("taken");
+        assert_eq!((facts.world.as_str(), facts.imports), (WORLD_0_3, vec!["wasi:http/types@0.3.0".to_owned()]));
+        let refusal = component("(export \"handle\" (func))").unwrap_err();
+        assert!(refusal.detail.contains("`wasi:http/handler@0.3.0`: who comes next"), "{}", refusal.detail);
     }
 
     #[test]
