@@ -13,6 +13,7 @@ mod demo;
 mod dev;
 mod drain;
 mod events;
+mod functions;
 mod harness;
 mod hostile;
 mod kill;

@@ -216,7 +216,7 @@ impl Telemetry {
         }
     }
 
-    /// How many slots for calls are in `state`: `used` or `free`.
+    /// How many slots for calls are in `state`: `used` or `free`; `kept` are beside them, for instances that wait for another call.
     pub fn slots(&self, state: &'static str, count: u32) {
         self.slots.with(&self.recorder, [Text::const_str(state)]).set(f64::from(count));
     }
@@ -316,7 +316,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("eyot_ledger_state", "1 for the state the ledger is in."),
     ("eyot_metadata_expiry_timestamp_seconds", "When the metadata of a role expires."),
     ("eyot_parent_seq", "The sequence a parent is at."),
-    ("eyot_slots", "Slots for calls of functions."),
+    ("eyot_slots", "Slots for calls of functions, and beside them instances that wait for another call."),
     ("eyot_snapshot_age_seconds", "Since when nothing changed."),
     ("eyot_snapshot_seq", "The sequence this node is at."),
 ];

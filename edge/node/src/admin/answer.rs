@@ -130,6 +130,7 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     let (used, free) = slots(shown);
     telemetry.slots("used", used);
     telemetry.slots("free", free);
+    telemetry.slots("kept", u32::try_from(shown.node.runtime.kept()).unwrap_or(u32::MAX));
     for (name, expires) in shown.certificates.expiries() {
         telemetry.certificate_expiry(&name, seconds(expires));
     }

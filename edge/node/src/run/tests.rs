@@ -89,6 +89,7 @@ async fn a_node_without_its_origin_listens_tells_how_it_is_and_ends_when_told() 
     assert_eq!(status, 200);
     for line in [
         "eyot_slots{state=\"free\"} 2",
+        "eyot_slots{state=\"kept\"} 0",
         "eyot_connections{protocol=\"h3\"} 0",
         "eyot_datagrams_relayed_total{result=\"passed\"} 0",
         "eyot_build_info{",
