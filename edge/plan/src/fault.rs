@@ -49,7 +49,7 @@ pub enum Code {
     RateLimited,
     /// The request's body is too large.
     RequestTooLarge,
-    /// The response's head is too large.
+    /// The response is too large: its head, or its body where a route limits that.
     ResponseTooLarge,
     /// One call's outbound requests are spent.
     SubrequestsExceeded,
@@ -57,6 +57,8 @@ pub enum Code {
     Suspended,
     /// The request came as early data to a route that does not take it.
     TooEarly,
+    /// Who asks must say who they are.
+    Unauthorized,
     /// The upstream's response is no HTTP.
     UpstreamBadResponse,
     /// The upstream was too slow.
@@ -99,7 +101,7 @@ struct Row(&'static str, u16, Side, &'static str, &'static str);
 
 impl Code {
     /// All codes, in the order of their names.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::AllowanceSpent,
         Self::BadRequest,
         Self::ClientTimeout,
@@ -126,6 +128,7 @@ impl Code {
         Self::SubrequestsExceeded,
         Self::Suspended,
         Self::TooEarly,
+        Self::Unauthorized,
         Self::UpstreamBadResponse,
         Self::UpstreamTimeout,
         Self::UpstreamTls,
@@ -199,7 +202,7 @@ impl Code {
                 502,
                 Function,
                 "http_response_header_section_size",
-                "The response's header fields are too large",
+                "The response is too large",
             ),
             Self::SubrequestsExceeded => Row(
                 "subrequests_exceeded",
@@ -210,6 +213,9 @@ impl Code {
             ),
             Self::Suspended => Row("suspended", 503, Node, "destination_unavailable", "The app is suspended"),
             Self::TooEarly => Row("too_early", 425, Client, "http_request_denied", "Not in early data"),
+            Self::Unauthorized => {
+                Row("unauthorized", 401, Client, "http_request_denied", "Who asks must say who they are")
+            }
             Self::UpstreamBadResponse => Row(
                 "upstream_bad_response",
                 502,
@@ -314,6 +320,14 @@ impl Fault {
         self
     }
 
+    /// The registered error type of `Proxy-Status`; a response has two parts that can be too large.
+    fn proxy_error(&self) -> &'static str {
+        match self.limit {
+            Some(Limit { name: "response_body_bytes", .. }) => "http_response_body_size",
+            _ => self.code.proxy_error(),
+        }
+    }
+
     /// The response of the error contract: status, `Proxy-Status` (RFC 9209), `Retry-After`, and the body
     /// `application/problem+json` (RFC 9457) `{type, title, status, code, limit, allowed, used, request_id}`.
     pub fn response(&self, request_id: &str) -> http::Response<bytes::Bytes> {
@@ -333,7 +347,7 @@ impl Fault {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let status = format!("eyot; error={}; details=\"{code}\"", code.proxy_error());
+        let status = format!("eyot; error={}; details=\"{code}\"", self.proxy_error());
         if let Ok(value) = HeaderValue::from_str(&status) {
             headers.insert(HeaderName::from_static("proxy-status"), value);
         }

@@ -3,7 +3,9 @@
 
 use eyot_bundle::files::Encoding;
 use http::HeaderMap;
-use http::header::{ACCEPT_ENCODING, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
+
+use crate::policy::encoding;
 
 /// What is sent, by what the request says of what it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,46 +46,10 @@ pub fn path(raw: &str) -> Option<String> {
     legal.then_some(path)
 }
 
-/// The encoding, of those that a file `has`, that the request likes best (RFC 9110, section 12.5.3); of those it likes the
-/// same, the one that is smallest by rule. What it likes none of gets the file as it is.
+/// The encoding, of those that a file `has`, that the request likes best; of those it likes the same, the one that is
+/// smallest by rule.
 pub fn encoding(headers: &HeaderMap, has: impl Fn(Encoding) -> bool) -> Encoding {
-    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let said: Vec<_> = values.flat_map(|value| value.split(',')).filter_map(coding).collect();
-    let liked = |encoding: Encoding| {
-        let named = |wanted: &str| said.iter().filter(|(name, _)| name == wanted).map(|(_, liked)| *liked).max();
-        let gzip = || if encoding == Encoding::Gzip { named("x-gzip") } else { None };
-        let any = || if encoding == Encoding::Identity { named("*").filter(|it| *it == 0) } else { named("*") };
-        // What is not said of the file as it is: it may come, and whatever else may come is better.
-        let unsaid = if encoding == Encoding::Identity { Some(1) } else { None };
-        named(encoding.label()).or_else(gzip).or_else(any).or(unsaid).unwrap_or(0)
-    };
-    let all = Encoding::ALL.into_iter().rev().filter(|encoding| has(*encoding));
-    let best = all.map(|encoding| (liked(encoding), encoding)).filter(|(liked, _)| *liked > 0);
-    best.max_by_key(|(liked, _)| *liked).map_or(Encoding::Identity, |(_, encoding)| encoding)
-}
-
-/// A coding in lower case, and how it is liked: 0, or 2 to 1001.
-fn coding(text: &str) -> Option<(String, u16)> {
-    let mut parts = text.split(';').map(str::trim);
-    let name = parts.next().filter(|name| !name.is_empty())?.to_ascii_lowercase();
-    let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-    let thousandths = match weight {
-        None => 1000,
-        Some(weight) => thousandths(weight)?,
-    };
-    Some((name, if thousandths == 0 { 0 } else { thousandths + 1 }))
-}
-
-/// A weight: `0`, `0.25`, `1.000`.
-fn thousandths(text: &str) -> Option<u16> {
-    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
-    let digits = rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit());
-    let rest: u16 = format!("{rest:0<3}").parse().ok()?;
-    match whole {
-        "0" if digits => Some(rest),
-        "1" if digits && rest == 0 => Some(1000),
-        _ => None,
-    }
+    encoding::chosen(headers, Encoding::ALL.into_iter().filter(|encoding| has(*encoding)))
 }
 
 /// What is sent of `length` bytes with this strong entity tag (with its quotes) for a GET or HEAD. A file has no time of its
@@ -115,7 +81,7 @@ fn names(headers: &HeaderMap, field: &http::HeaderName, tag: &str, weakly: bool)
 }
 
 /// What a `Range` asks for. One range is sent alone; of several, and of what is no range of bytes, all is.
-fn range(text: &str, length: u64) -> Sent {
+pub(crate) fn range(text: &str, length: u64) -> Sent {
     let Some(range) = text.strip_prefix("bytes=").map(str::trim).filter(|range| !range.contains(',')) else {
         return Sent::Whole;
     };

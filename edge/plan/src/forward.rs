@@ -5,6 +5,7 @@ mod trail;
 
 use core::net::IpAddr;
 
+use http::Version;
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 
 pub use trail::{Lent, Trail};
@@ -95,6 +96,12 @@ pub fn request_out(headers: &mut HeaderMap, facts: &Facts<'_>) {
     }
 }
 
+/// Makes the fields of a request that the node itself asks an upstream with, to see how that is.
+pub fn probe_out(headers: &mut HeaderMap, fleet: &str) {
+    append(headers, CDN_LOOP, &format!("eyot; fleet={fleet}"));
+    append(headers, http::header::USER_AGENT, concat!("eyot/", env!("CARGO_PKG_VERSION"), " (health)"));
+}
+
 /// Our element of `CDN-Loop`.
 fn element(facts: &Facts<'_>) -> String {
     let own = format!("eyot; fleet={}", facts.fleet);
@@ -127,6 +134,21 @@ pub fn response_back(headers: &mut HeaderMap) {
     for name in &NODE_ONLY {
         headers.remove(name);
     }
+}
+
+/// The version of HTTP by which a response came, kept among its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CameBy(pub Version);
+
+/// Says in a response that it was passed on, and by which version it came (RFC 9110, section 7.6.3).
+pub fn response_via(headers: &mut HeaderMap, came_by: CameBy) {
+    let by = match came_by.0 {
+        Version::HTTP_10 => "1.0 eyot",
+        Version::HTTP_2 => "2 eyot",
+        Version::HTTP_3 => "3 eyot",
+        _ => "1.1 eyot",
+    };
+    headers.append(VIA, HeaderValue::from_static(by));
 }
 
 /// Makes the fields of a response ready for a function that asked: without `Eyot-*`, by which functions and nodes tell each

@@ -1,8 +1,9 @@
 //! What a request must be, decided once for all protocols: one host, one path, one length, no field that means something
 //! to the connection only. It knows no socket and no route; framing (where a message ends) is the listener's.
 
-mod path;
+pub(crate) mod path;
 mod tunnel;
+mod url;
 
 use eyot_bundle::host;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -16,6 +17,7 @@ use crate::fault::{Code, Fault};
 pub mod authority;
 
 use authority::Authority;
+pub use url::url;
 
 /// The fields one request may have. More are of no use to a route and dear to look through.
 pub const FIELDS_MAX: usize = 128;

@@ -3,7 +3,7 @@
 use eyot_bundle::digest::Hasher;
 use eyot_bundle::grant::PrivateNet;
 use eyot_bundle::name::Name;
-use eyot_bundle::release::{Timeouts, UpstreamTls};
+use eyot_bundle::release::upstream::{Queue, Timeouts, UpstreamTls};
 
 /// On whose behalf and how a request leaves.
 #[derive(Clone, Debug)]
@@ -16,11 +16,22 @@ pub struct Way {
     pub tls: Option<UpstreamTls>,
     /// How long each step may take.
     pub timeouts: Timeouts,
+    /// How many connections there may be to one server; none: as many as the app may have.
+    pub bound: Option<Bound>,
+}
+
+/// How many connections there may be to one server, and who waits for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Connections at most.
+    pub connections_max: u32,
+    /// Who waits.
+    pub queue: Queue,
 }
 
 impl Way {
     /// Two ways may share a connection to the same place if this is equal: same app, same address policy, same name
-    /// and authorities in TLS. Timeouts do not count.
+    /// and authorities in TLS. Timeouts and bounds do not count.
     pub fn identity(&self) -> [u8; 32] {
         let mut hasher = Hasher::default();
         piece(&mut hasher, self.app.as_str());
@@ -65,7 +76,7 @@ mod tests {
         let net = |(net, port): &(&str, u16)| PrivateNet { net: net.parse().expect("a net"), ports: vec![*port] };
         let tls = tls.map(|(name, ca)| UpstreamTls { name: name.map(str::to_owned), ca: ca.map(str::to_owned) });
         let app = app.parse().expect("a name");
-        Way { app, private: nets.iter().map(net).collect(), tls, timeouts: Timeouts::default() }
+        Way { app, private: nets.iter().map(net).collect(), tls, timeouts: Timeouts::default(), bound: None }
     }
 
     #[test]

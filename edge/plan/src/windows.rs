@@ -68,6 +68,21 @@ impl Windows {
         Counted { allowed, remaining: limit - window.used, reset_ms: window.end.0.saturating_sub(now_ms) }
     }
 
+    /// Whether the window of `key` has room for `cost` more.
+    pub fn has_room(&mut self, key: &Key, cost: u32, now_ms: u64) -> bool {
+        self.look(key, now_ms).remaining >= cost
+    }
+
+    /// How it is with `key`, of which nothing comes. It is allowed if one more would be.
+    pub fn look(&mut self, key: &Key, now_ms: u64) -> Counted {
+        self.forget(now_ms);
+        let Some(window) = self.windows.get(key) else {
+            return Counted { allowed: key.limit > 0, remaining: key.limit, reset_ms: key.window_ms };
+        };
+        let remaining = key.limit - window.used;
+        Counted { allowed: remaining > 0, remaining, reset_ms: window.end.0.saturating_sub(now_ms) }
+    }
+
     /// How many keys have a window.
     pub fn len(&self) -> usize {
         self.windows.len()

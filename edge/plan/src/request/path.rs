@@ -6,7 +6,7 @@
 ///
 /// # Errors
 /// What is wrong, in a few words: no `/` at the start, a `\` (a separator to some), a broken escape, an escaped NUL.
-pub(super) fn normalise(path: &str, query: Option<&str>) -> Result<Option<String>, &'static str> {
+pub(crate) fn normalise(path: &str, query: Option<&str>) -> Result<Option<String>, &'static str> {
     if !path.starts_with('/') {
         return Err("the path does not start with `/`");
     }
