@@ -9,6 +9,8 @@ mod tar;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::verify::parts::FILES_BYTES_MAX;
 
 /// Files of one folder.
@@ -21,7 +23,8 @@ pub const SEGMENT_BYTES_MAX: usize = 100;
 pub const BLOCK_BYTES: usize = 512;
 
 /// How the bytes of a file are written (RFC 9110, section 8.4.1), the preferred first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// Brotli (RFC 7932).
     Br,

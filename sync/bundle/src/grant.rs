@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::HostPattern;
 use crate::release::Engine;
+use crate::sign::PublicKey;
 
 /// A grant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,24 @@ pub struct Grant {
     /// The nodes that hold it: `*`.
     #[serde(default = "everywhere")]
     pub placement: String,
+    /// Keys that may do one thing.
+    #[serde(default, skip_serializing_if = "Keys::is_empty")]
+    pub keys: Keys,
+}
+
+/// Keys of an app beside its publishers', by what they may do, which is nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// Purge what caches keep of the app.
+    #[serde(default)]
+    pub purge: Vec<PublicKey>,
+}
+
+impl Keys {
+    fn is_empty(&self) -> bool {
+        self.purge.is_empty()
+    }
 }
 
 /// What an app may use if its grant does not say: each node's own.

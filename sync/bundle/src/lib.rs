@@ -4,6 +4,7 @@
 
 pub mod component;
 pub mod control;
+pub mod credential;
 pub mod cron;
 pub mod digest;
 pub mod files;

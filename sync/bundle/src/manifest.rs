@@ -10,9 +10,9 @@ use crate::digest::Digest;
 use crate::host::HostPattern;
 use crate::name::Name;
 use crate::refusal::{Reason, Refusal};
+use crate::release::upstream::Upstream;
 use crate::release::{
-    Bundle, FORMAT, Files, Function, Limits, Queue, Release, Reuse, Rollout, Route, Schedule, Secret, Store, Upstream,
-    UpstreamTls,
+    Bundle, FORMAT, Files, Function, Limits, Queue, Release, Reuse, Rollout, Route, Schedule, Secret, Store,
 };
 use crate::text::{self, Problems};
 
@@ -244,7 +244,7 @@ impl UpstreamSource {
         if let Some(file) = &self.ca {
             let missing = || Refusal::new(Reason::MissingBlob, format!("the CA file `{file}` was not read"));
             let ca = cas.get(file).ok_or_else(missing)?.clone();
-            upstream.tls.get_or_insert(UpstreamTls { name: None, ca: None }).ca = Some(ca);
+            upstream.tls.get_or_insert_default().ca = Some(ca);
         }
         Ok(upstream)
     }

@@ -2,6 +2,10 @@
 //!
 //! These types are the wire. Parsing alone does not make a release good: [`crate::verify`] checks it against its grant.
 
+pub mod cache;
+pub mod policy;
+pub mod upstream;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::host::HostPattern;
 use crate::name::Name;
+use crate::release::upstream::Upstream;
 
 /// The format this build reads and writes.
 pub const FORMAT: u32 = 1;
@@ -228,69 +233,6 @@ impl Limits {
     }
 }
 
-/// An upstream: servers that answer the same.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Upstream {
-    /// Origins such as `https://api-1.internal:8443`; tried in turn.
-    pub servers: Vec<String>,
-    /// How TLS is spoken, when not by the server's own name and the public roots.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<UpstreamTls>,
-    /// How long each step may take.
-    #[serde(default)]
-    pub timeouts: Timeouts,
-}
-
-/// TLS towards an upstream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UpstreamTls {
-    /// The name to send and to verify.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// PEM of the authorities to trust instead of the public ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<String>,
-}
-
-/// Timeouts towards an upstream, in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Timeouts {
-    /// Name, connection and TLS.
-    pub connect_ms: u64,
-    /// From the request's last byte to the response's head.
-    pub first_byte_ms: u64,
-    /// Between two pieces of the response's body.
-    pub between_bytes_ms: u64,
-    /// All of it, but for tunnels.
-    pub total_ms: u64,
-    /// How long an open tunnel (a WebSocket) may be silent both ways.
-    #[serde(skip_serializing_if = "is_tunnel_idle_default")]
-    pub tunnel_idle_ms: u64,
-}
-
-const TUNNEL_IDLE_MS: u64 = 300_000;
-
-/// What is the default is not written, so that releases stay readable to what does not know the key.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-fn is_tunnel_idle_default(ms: &u64) -> bool {
-    *ms == TUNNEL_IDLE_MS
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect_ms: 3_000,
-            first_byte_ms: 30_000,
-            between_bytes_ms: 30_000,
-            total_ms: 300_000,
-            tunnel_idle_ms: TUNNEL_IDLE_MS,
-        }
-    }
-}
-
 /// A folder of files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -447,6 +389,12 @@ pub struct Route {
     /// Whether safe requests may come in TLS early data, and so be replays (RFC 8470).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub early_data: bool,
+    /// How its answers are kept; absent: those of upstreams as they say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<cache::Cache>,
+    /// What is asked of requests and done to answers, whoever the target is.
+    #[serde(default, skip_serializing_if = "policy::Policy::is_none")]
+    pub policy: policy::Policy,
 }
 
 /// `"/x"` exactly, `"/x/*"` for `/x` and below, `"/*"` for all.

@@ -1,8 +1,11 @@
 //! Whether a release or a control says only what it may: the one check that the publisher's command, the origin and
 //! every node make with the same code. Signatures and digests were checked before; here it is about what is said.
 
+pub(crate) mod cache;
 pub(crate) mod checks;
 pub mod parts;
+pub mod policy;
+pub(crate) mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +20,7 @@ use crate::grant::{Ceilings, Grant};
 use crate::host::HostPattern;
 use crate::name::Name;
 use crate::refusal::{Reason, Refusal};
-use crate::release::{FORMAT, Function, OnFault, RELEASE_BYTES_MAX, Release, Route, Target, Upstream};
+use crate::release::{FORMAT, Function, OnFault, RELEASE_BYTES_MAX, Release, Route, Target};
 
 /// Reads the release document `bytes` and checks it as release `number` of `app` within `grant`.
 ///
@@ -43,8 +46,9 @@ pub fn check(release: &Release, app: &Name, number: u64, grant: &Grant) -> Resul
     identity(release, app, number)?;
     hosts(release, grant)?;
     functions(release, grant)?;
+    upstream::count(release.upstreams.values()).map_err(over)?;
     for (name, upstream) in &release.upstreams {
-        self::upstream(upstream).map_err(|text| parse(format!("upstream `{name}`: {text}")))?;
+        upstream::upstream(upstream).map_err(|text| parse(format!("upstream `{name}`: {text}")))?;
     }
     routes(release)?;
     engines(release, grant)?;
@@ -207,12 +211,6 @@ fn ceilings(function: &Function, ceilings: &Ceilings) -> Result<(), Refusal> {
     }
 }
 
-fn upstream(upstream: &Upstream) -> Result<(), String> {
-    checks::servers(&upstream.servers)?;
-    checks::timeouts(&upstream.timeouts)?;
-    upstream.tls.as_ref().map_or(Ok(()), checks::upstream_tls)
-}
-
 fn routes(release: &Release) -> Result<(), Refusal> {
     if release.routes.is_empty() || release.routes.len() > ROUTES_MAX {
         return Err(parse(format!("has {} routes; it needs 1 to {ROUTES_MAX}", release.routes.len())));
@@ -234,7 +232,12 @@ fn route(route: &Route, release: &Release) -> Result<(), String> {
         return Err("its id is not its host, path and methods".to_owned());
     }
     checks::early_data(route.early_data, &route.methods)?;
+    if let Some(cache) = &route.cache {
+        cache::check(cache).map_err(|text| format!("`cache`: {text}"))?;
+        cache::fits(cache, &route.target)?;
+    }
     parts::before(&route.before)?;
+    policy::policy(&route.policy)?;
     if let Some(name) = route.before.iter().find(|name| !release.functions.contains_key(*name)) {
         return Err(format!("`before`: there is no function `{name}`"));
     }

@@ -1,15 +1,16 @@
 //! The keys of a manifest, table by table.
 
+mod cache;
 mod parts;
+mod policy;
+mod upstream;
 
 use std::collections::BTreeMap;
 
-use super::{FunctionSource, Manifest, Publish, UpstreamSource};
+use super::{FunctionSource, Manifest, Publish};
 use crate::host::HostPattern;
 use crate::name::Name;
-use crate::release::{
-    Limits, OnFault, Redirect, Respond, Rollout, RolloutUnit, Route, Step, Target, Timeouts, Upstream, UpstreamTls,
-};
+use crate::release::{Limits, OnFault, Redirect, Respond, Rollout, RolloutUnit, Route, Step, Target};
 use crate::text::{Blank, Table};
 use crate::verify::{self, checks, parts as checks_parts};
 
@@ -22,7 +23,7 @@ pub(super) fn manifest(root: &mut Table<'_>) -> Manifest {
     let lines: Vec<_> = functions.iter().map(|(line, name, _)| (*line, name.clone())).collect();
     let functions = functions.into_iter().map(|(_, name, function)| (name, function)).collect();
     let upstreams = root.named_tables("upstreams").into_iter();
-    let upstreams = upstreams.map(|(name, mut table)| (name, upstream(&mut table))).collect();
+    let upstreams = upstreams.map(|(name, mut table)| (name, upstream::upstream(&mut table))).collect();
     let files = root.named_tables("files").into_iter();
     let files = files.map(|(name, mut table)| (name, parts::files(&mut table))).collect();
     let stores = root.named_tables("stores").into_iter();
@@ -108,32 +109,6 @@ fn limits(table: &mut Table<'_>) -> Limits {
     limits
 }
 
-fn upstream(table: &mut Table<'_>) -> UpstreamSource {
-    let servers = table.strings("servers").and_then(|list| checks::servers(&list).map(|()| list)).required();
-    let mut tls_table = table.table("tls");
-    let name = tls_table.string("name").not_empty().optional();
-    let ca = tls_table.string("ca").not_empty().optional();
-    let tls = name.map(|name| UpstreamTls { name: Some(name), ca: None });
-    check(&tls_table, tls_table.noted(), || tls.as_ref().map_or(Ok(()), checks::upstream_tls));
-    let timeouts = timeouts(&mut table.table("timeouts"));
-    table.later(&["balance", "health", "retries", "shield"]);
-    UpstreamSource { upstream: Upstream { servers, tls, timeouts }, ca }
-}
-
-fn timeouts(table: &mut Table<'_>) -> Timeouts {
-    let default = Timeouts::default();
-    let noted = table.noted();
-    let timeouts = Timeouts {
-        connect_ms: table.duration_ms("connect").or(default.connect_ms),
-        first_byte_ms: table.duration_ms("first_byte").or(default.first_byte_ms),
-        between_bytes_ms: table.duration_ms("between_bytes").or(default.between_bytes_ms),
-        total_ms: table.duration_ms("total").or(default.total_ms),
-        tunnel_idle_ms: table.duration_ms("tunnel_idle").or(default.tunnel_idle_ms),
-    };
-    check(table, noted, || checks::timeouts(&timeouts));
-    timeouts
-}
-
 /// Where a route stands in the text.
 struct Place {
     line: usize,
@@ -164,9 +139,12 @@ fn route(table: &mut Table<'_>) -> (Place, Route) {
     check(table, noted, || checks::early_data(early_data, &methods));
     let before = table.parsed_list("before").and_then(|names| checks_parts::before(&names).map(|()| names));
     let before = before.or(Vec::new());
-    table.later(&["cache", "limits"]);
+    let noted = table.noted();
+    let cache = cache::cache(table);
+    check(table, noted, || cache.as_ref().map_or(Ok(()), |cache| verify::cache::fits(cache, &target)));
+    let policy = policy::policy(table);
     let id = verify::route_id(&host, &path, &methods);
-    (place, Route { id, host, path, methods, target, before, on_fault, fallback, early_data })
+    (place, Route { id, host, path, methods, target, before, on_fault, fallback, early_data, cache, policy })
 }
 
 /// The one target of a route, or of its fallback.
@@ -243,6 +221,8 @@ fn references(root: &Table<'_>, manifest: &Manifest, places: &[Place]) {
     if manifest.routes.len() > verify::ROUTES_MAX || manifest.functions.len() > verify::FUNCTIONS_MAX {
         root.note(format!("more than {} routes or {} functions", verify::ROUTES_MAX, verify::FUNCTIONS_MAX));
     }
+    let upstreams = manifest.upstreams.values().map(|source| &source.upstream);
+    verify::upstream::count(upstreams).unwrap_or_else(|text| root.note(text));
     let own = |route: &Route| manifest.hosts.is_empty() || manifest.hosts.iter().any(|host| host.covers(&route.host));
     for (route, place) in manifest.routes.iter().zip(places) {
         for name in route.before.iter().filter(|name| !manifest.functions.contains_key(*name)) {

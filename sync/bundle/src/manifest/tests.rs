@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::component::WORLD;
-use crate::release::{Engine, Run, Target};
+use crate::release::upstream::{Balance, HashBy, Hedge};
+use crate::release::{Engine, Run, Target, policy};
 
 const GOOD: &str = r#"
 app = "shop"
@@ -56,6 +57,17 @@ dead_letter = "orders-dead"
 servers = ["https://api-1.internal:8443", "https://api-2.internal:8443"]
 tls = { name = "api.internal", ca = "api-ca.pem" }
 timeouts = { connect = "3s", first_byte = "30s", between_bytes = "30s", total = "5m", tunnel_idle = "1h" }
+balance = "hash"
+weights = [3, 1]
+hash = "cookie:uid"
+health = { path = "/healthz", interval = "5s", timeout = "1s", expect = "200-399", healthy = 1, unhealthy = 2 }
+passive = { failures = 3, eject = "30s" }
+retries = { attempts = 1, budget = 10, on = ["connect", "503"] }
+hedge = { after = "200ms" }
+breaker = { failures = 40, requests = 50, window = "30s", open = "10s" }
+slow_start = "1m"
+connections_max = 64
+queue = { length = 100, wait = "500ms" }
 
 [[routes]]
 host = "shop.example.com"
@@ -66,16 +78,31 @@ before = ["cart"]
 on_fault = "open"
 fallback = { upstream = "api" }
 early_data = true
+limits = { requests = ["100/1s", "1000/1h"], key = "header:X-Api-Key", body = "1MiB", response_body = "8MiB" }
+access = { allow = ["203.0.113.0/24", "2001:db8::1"], deny = ["203.0.113.9"], countries = { deny = ["XX"] } }
+auth = { realm = "staff", basic = { alice = "pbkdf2-sha256$10000$MDEyMzQ1Njc4OWFiY2RlZg$I1fRzPdik5F+m1JYkXkqwnEmFt/dm1VokeoVyG9DVvs" }, bearer = { ci = "sha256$ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" }, pass = true }
+cors = { origins = ["https://app.example", "https://*.app.example"], methods = ["PUT"], headers = ["x-a"], expose = ["x-b"], credentials = true, max_age = "1h" }
+rewrite = "/v2{rest}"
+headers = { request = { set = { x-a = "1" }, add = { x-b = "2" }, remove = ["x-c"] }, response = { add = { vary = "x-d" } } }
+compress = { encodings = ["zstd", "gzip"], min = "2KiB", types = ["application/x-thing"] }
+maintenance = { retry_after = "10m", allow = ["10.0.0.0/8"], page = "<p>soon</p>" }
+security_headers = { hsts = "30d", hsts_subdomains = true, nosniff = false, frame = "DENY", referrer = "", csp = "default-src 'self'" }
 
 [[routes]]
 host = "*.shop.example.com"
 path = "/*"
 redirect = { to = "https://shop.example.com{path}{query}" }
+maintenance = false
 
 [[routes]]
 host = "shop.example.com"
 path = "/site/*"
 files = "site"
+limits = { requests = "5/1m" }
+cors = { origins = "*" }
+compress = true
+maintenance = true
+security_headers = true
 
 [[routes]]
 host = "shop.example.com"
@@ -113,10 +140,12 @@ fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
     assert_eq!(release.routes[0].id, "shop.example.com/cart/* GET,POST");
     assert_eq!(release.routes.iter().map(|route| route.early_data).collect::<Vec<_>>(), [true, false, false, false]);
     let text = serde_json::to_string(&release).unwrap();
+    let hash = Some(HashBy::Cookie("uid".to_owned()));
     assert_eq!(text.matches("\"early_data\":true").count(), text.matches("early_data").count());
     assert!(text.contains("\"tunnel_idle_ms\":3600000"), "{text}");
     assert!(matches!(&release.routes[1].target, Target::Redirect(redirect) if redirect.status == 308));
     assert_eq!(release.rollout.salt, "shop/3");
+    policies(&release);
     let steps: Vec<_> = release.rollout.steps.iter().map(|step| (step.percent_bp, step.bake_ms)).collect();
     assert_eq!(steps, [(50, 120_000), (10_000, 0)]);
 
@@ -132,6 +161,14 @@ fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
         (Run::EachNode, &[500, 60_000][..])
     );
 
+    let api = &release.upstreams["api"];
+    assert_eq!((api.balance, api.weights.as_slice(), &api.hash), (Balance::Hash, &[3, 1][..], &hash));
+    assert_eq!((api.retries.attempts, api.retries.on.len(), api.hedge), (1, 2, Some(Hedge { after_ms: 200 })));
+    assert_eq!((api.slow_start_ms, api.connections_max, api.queue.wait_ms), (60_000, Some(64), 500));
+    assert_eq!(api.breaker.map(|breaker| breaker.open_ms), Some(10_000));
+    assert_eq!(api.health.as_ref().map(|health| health.expect.to_string()).as_deref(), Some("200-399"));
+    assert_eq!(serde_json::from_str::<Release>(&text).unwrap(), release);
+
     let without = [
         Made { functions: BTreeMap::new(), ..made.clone() },
         Made { cas: BTreeMap::new(), ..made.clone() },
@@ -141,6 +178,54 @@ fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
     for made in without {
         let refusal = manifest.release(edition.clone(), &made).unwrap_err();
         assert_eq!(refusal.reason, Reason::MissingBlob);
+    }
+}
+
+/// What of the routes' policies is written by other names than it is read.
+fn policies(release: &Release) {
+    let [cart, moved, site, up] = [0, 1, 2, 3].map(|at| &release.routes[at].policy);
+    let rate = cart.rate.as_ref().unwrap();
+    let windows: Vec<_> = rate.windows.iter().map(|window| (window.requests, window.window_ms)).collect();
+    assert_eq!(
+        (windows.as_slice(), rate.key.to_string().as_str()),
+        (&[(100, 1_000), (1_000, 3_600_000)][..], "header:x-api-key")
+    );
+    assert_eq!((cart.body_bytes, cart.response_body_bytes), (Some(1 << 20), Some(8 << 20)));
+    let access = cart.access.as_ref().unwrap();
+    assert_eq!(access.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["203.0.113.0/24", "2001:db8::1/128"]);
+    assert_eq!((cart.cors.as_ref().unwrap().max_age_s, cart.maintenance.as_ref().unwrap().retry_after_s), (3_600, 600));
+    assert_eq!(cart.security_headers.as_ref().unwrap().hsts_s, 30 * 24 * 3_600);
+    assert!(moved.is_none() && up.is_none());
+    assert_eq!(site.rate.as_ref().unwrap().key, policy::RateKey::Client);
+    assert_eq!(
+        (site.compress.as_ref().unwrap(), site.maintenance.as_ref().unwrap()),
+        (&policy::Compress::default(), &policy::Maintenance::default())
+    );
+    let text = serde_json::to_string(release).unwrap();
+    assert_eq!(text.matches("\"policy\"").count(), 2, "what says nothing is not written: {text}");
+    assert_eq!(serde_json::from_str::<Release>(&text).unwrap(), *release);
+}
+
+#[test]
+fn every_line_that_the_document_of_policies_shows_is_a_good_one() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy.md");
+    let text = std::fs::read_to_string(path).expect("the document");
+    let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines: Vec<_> = blocks.flat_map(str::lines).filter(|line| !line.starts_with("path =")).collect();
+    assert!(lines.len() >= 14, "{lines:?}");
+    let hashes = [
+        (
+            "pbkdf2-sha256$100000$…$…",
+            "pbkdf2-sha256$10000$MDEyMzQ1Njc4OWFiY2RlZg$I1fRzPdik5F+m1JYkXkqwnEmFt/dm1VokeoVyG9DVvs",
+        ),
+        ("sha256$…", "sha256$ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+    ];
+    for line in lines {
+        let line = hashes.iter().fold(line.to_owned(), |line, (shown, hash)| line.replace(shown, hash));
+        let route = "[[routes]]\nhost = \"a.example\"\npath = \"/api/*\"\nrespond = { status = 200 }";
+        let manifest = format!("app = \"shop\"\nhosts = [\"a.example\"]\n{route}\n{line}\n");
+        let read = Manifest::parse("docs/policy.md", &manifest).unwrap_or_else(|problems| panic!("{line}\n{problems}"));
+        assert!(!read.routes[0].policy.is_none(), "{line}");
     }
 }
 

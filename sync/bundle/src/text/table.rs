@@ -68,6 +68,16 @@ impl<'i> Table<'i> {
         self.entries.get(key).is_some_and(|entry| matches!(entry.value.get_ref(), DeValue::Array(_)))
     }
 
+    /// Whether `key` is a text.
+    pub fn is_string(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|entry| matches!(entry.value.get_ref(), DeValue::String(_)))
+    }
+
+    /// Whether `key` stands in it as a yes or no and was not taken yet: for keys that are one, or a table.
+    pub fn is_boolean(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|entry| matches!(entry.value.get_ref(), DeValue::Boolean(_)))
+    }
+
     /// How many problems were noted in the whole document so far: what was read since the last count is sound if it is
     /// still the same, and worth checking as a whole.
     pub fn noted(&self) -> usize {
@@ -126,9 +136,19 @@ impl<'i> Table<'i> {
     pub fn integer<T: TryFrom<u64>>(&mut self, key: &str) -> Field<T> {
         self.take(key, |value| {
             let DeValue::Integer(number) = &value else { return Err(unlike("a whole number", &value)) };
-            let parsed = u64::from_str_radix(number.as_str(), number.radix()).ok();
-            let fits = parsed.and_then(|number| T::try_from(number).ok());
-            fits.ok_or_else(|| format!("{number} is below 0 or too large"))
+            whole(number.as_str(), number.radix())
+        })
+    }
+
+    /// A list of whole numbers that `T` can hold.
+    pub fn integers<T: TryFrom<u64>>(&mut self, key: &str) -> Field<Vec<T>> {
+        self.take(key, |value| {
+            let DeValue::Array(items) = value else { return Err(unlike("a list of whole numbers: `[1, 2]`", &value)) };
+            let item = |item: Spanned<DeValue<'_>>| match item.into_inner() {
+                DeValue::Integer(number) => whole(number.as_str(), number.radix()),
+                other => Err(unlike("a whole number", &other)),
+            };
+            items.into_iter().map(item).collect()
         })
     }
 
@@ -302,6 +322,13 @@ impl Drop for Table<'_> {
             self.notes.note(entry.line, format!("`{}` is not known{hint}", self.join(&short(key))));
         }
     }
+}
+
+/// The whole number that these digits are.
+fn whole<T: TryFrom<u64>>(digits: &str, radix: u32) -> Result<T, String> {
+    let parsed = u64::from_str_radix(digits, radix).ok();
+    let fits = parsed.and_then(|number| T::try_from(number).ok());
+    fits.ok_or_else(|| format!("{digits} is below 0 or too large"))
 }
 
 fn unlike(wanted: &str, value: &DeValue<'_>) -> String {

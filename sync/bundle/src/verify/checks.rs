@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::HostPattern;
-use crate::release::{Limits, PathPattern, Redirect, Respond, Rollout, Route, Timeouts, UpstreamTls};
+use crate::release::upstream::{Timeouts, UpstreamTls};
+use crate::release::{Limits, PathPattern, Redirect, Respond, Rollout, Route};
 use crate::web_origin::{Egress, WebOrigin};
 
 /// Routes of one release.
@@ -135,7 +136,7 @@ pub(crate) fn upstream_tls(tls: &UpstreamTls) -> Result<(), String> {
 }
 
 /// Whether a text is a token of RFC 9110, section 5.6.2.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     let char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(char)
 }
@@ -178,7 +179,7 @@ pub(crate) fn respond(respond: &Respond) -> Result<(), String> {
 }
 
 /// A field that a tenant may set: legal by RFC 9110 section 5, and neither framing nor one of the node's own.
-fn header(name: &str, value: &str) -> Result<(), String> {
+pub(super) fn header(name: &str, value: &str) -> Result<(), String> {
     const OURS: [&str; 15] = [
         "alt-svc",
         "cache-status",

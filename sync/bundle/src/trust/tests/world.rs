@@ -36,6 +36,7 @@ pub(super) fn grant(host: &str) -> Grant {
         egress_private: Vec::new(),
         stores: crate::grant::own_engine(),
         placement: "*".to_owned(),
+        keys: Default::default(),
     }
 }
 

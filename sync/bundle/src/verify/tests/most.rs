@@ -49,9 +49,21 @@ fn fields(document: &mut Value, count: usize) {
     document["routes"][3]["target"]["respond"]["headers"] = Value::Object(fields);
 }
 
+fn policy(document: &mut Value, policy: Value) {
+    document["routes"][3]["policy"] = policy;
+}
+
 fn steps(document: &mut Value, count: usize) {
     let step = |number| json!({"select": "*", "percent_bp": if number == count { 10_000 } else { 1 }, "bake_ms": 1});
     document["rollout"] = json!({"steps": (1..=count).map(step).collect::<Vec<_>>()});
+}
+
+/// Upstreams with so many servers in all, each of which is probed.
+fn probed(document: &mut Value, count: usize) {
+    for number in 0..count.div_ceil(64) {
+        let servers = each(64.min(count - number * 64), |server| format!("https://s{server}.internal"));
+        document["upstreams"][format!("u{number}")] = json!({"servers": servers, "health": health("/", 1_000, "200")});
+    }
 }
 
 fn ca(document: &mut Value, bytes: usize) {
@@ -62,7 +74,7 @@ fn ca(document: &mut Value, bytes: usize) {
 #[test]
 fn a_release_may_have_so_much_of_each_thing_and_no_more() {
     use Reason::{OverQuota, Parse};
-    let table: [Row; 16] = [
+    let table: [Row; 25] = [
         ("previous", 20, Parse, "`previous`", |document, count| {
             document["previous"] = (1..=count).map(|number| json!(number)).collect();
         }),
@@ -81,6 +93,12 @@ fn a_release_may_have_so_much_of_each_thing_and_no_more() {
         ("servers", 64, Parse, "servers", |document, count| {
             document["upstreams"]["api"]["servers"] = each(count, |number| format!("https://s{number}.internal"));
         }),
+        ("upstreams", 100, OverQuota, "101 upstreams", |document, count| {
+            for number in 1..count {
+                document["upstreams"][format!("u{number}")] = document["upstreams"]["api"].clone();
+            }
+        }),
+        ("servers that are probed", 256, OverQuota, "257 servers with `health`", probed),
         ("bytes of a CA", 256 << 10, Parse, "CA", ca),
         ("methods", 16, Parse, "method", methods),
         ("bytes of a path", 1_024, Parse, "path", path),
@@ -95,6 +113,32 @@ fn a_release_may_have_so_much_of_each_thing_and_no_more() {
             document["routes"][2]["target"]["redirect"]["to"] = json!(format!("/{}", "x".repeat(bytes - 1)));
         }),
         ("steps", 32, Parse, "steps", steps),
+        ("networks", 1_000, Parse, "networks", |document, count| {
+            policy(
+                document,
+                json!({"access": {"deny": each(count, |number| format!("10.{}.{}.0/24", number / 256, number % 256))}}),
+            );
+        }),
+        ("countries", 300, Parse, "countries", |document, count| {
+            policy(document, json!({"access": {"countries": {"deny": each(count, |_| "DE".to_owned())}}}));
+        }),
+        ("tokens", 100, Parse, "names", |document, count| {
+            let hash = json!(format!("sha256${}", "0".repeat(64)));
+            let tokens = (0..count).map(|number| (number.to_string(), hash.clone())).collect();
+            policy(document, json!({"auth": {"realm": "a", "bearer": Value::Object(tokens)}}));
+        }),
+        ("origins", 100, Parse, "origins", |document, count| {
+            policy(document, json!({"cors": {"origins": each(count, |number| format!("https://o{number}.example"))}}));
+        }),
+        ("changed fields", 50, Parse, "fields", |document, count| {
+            policy(document, json!({"headers": {"request": {"remove": each(count, |number| format!("f{number}"))}}}));
+        }),
+        ("media types", 50, Parse, "types", |document, count| {
+            policy(document, json!({"compress": {"types": each(count, |number| format!("a/{number}"))}}));
+        }),
+        ("bytes of a page", 64 << 10, Parse, "page", |document, bytes| {
+            policy(document, json!({"maintenance": {"page": "x".repeat(bytes)}}));
+        }),
     ];
     let verify = |count: usize, make: fn(&mut Value, usize)| {
         let mut document = good();
