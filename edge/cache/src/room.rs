@@ -1,0 +1,318 @@
+//! The room that one app has in the cache of a node: what it keeps in memory, what it asks for, and what it knows not to be
+//! kept. Nothing of it is reached through another app's.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eyot_plan::body::Body;
+use eyot_plan::cache::{Kept, key};
+use eyot_plan::fault::Fault;
+use http::HeaderMap;
+use quick_cache::sync::Cache as Quick;
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use crate::fill::Fill;
+use crate::flight::{Flights, Joined, Lead, Outcome, Wait};
+use crate::object::Object;
+use crate::purges::{Born, Hash, Purges, Verdict};
+
+/// Answers of one URI that are kept at once; of more, the oldest goes.
+pub const VARIANTS_MAX: usize = 32;
+/// Requests of one app that are asked for at once and that others may wait for.
+pub const FLIGHTS_MAX: usize = 4096;
+/// How long it is remembered that an answer was not kept, so that nobody waits for the next one, in milliseconds.
+pub const PASS_MS: u64 = 10_000;
+/// URIs of one app that this is remembered of.
+const PASSED_MAX: usize = 4096;
+/// URLs that unsafe requests ended, that are told apart.
+const ENDED_MAX: usize = 4096;
+/// Locks over what is kept, so that two who add to one URI do not lose one of them.
+const STRIPES: usize = 64;
+
+/// The answers that are kept of one URI, the newest first.
+type Set = Arc<[Arc<Object>]>;
+
+#[derive(Clone, Debug)]
+struct Weigh;
+
+impl Weighter<u128, Set> for Weigh {
+    fn weight(&self, _: &u128, set: &Set) -> u64 {
+        set.iter().map(|object| object.weight()).sum::<u64>().max(1)
+    }
+}
+
+/// What all rooms of a node have in common.
+#[derive(Debug)]
+pub struct Common {
+    /// What was purged.
+    pub purges: Arc<Purges>,
+}
+
+/// One app's part of the cache.
+#[derive(Debug)]
+pub struct Room {
+    app: Box<str>,
+    common: Arc<Common>,
+    memory: Quick<u128, Set, Weigh>,
+    passed: Quick<u128, u64>,
+    /// URLs that unsafe requests ended, each with the count when that was.
+    ended: Quick<Hash, u64>,
+    /// Counts fills and ends, so that each is before or after the other.
+    count: AtomicU64,
+    flights: Arc<Flights>,
+    stripes: Box<[Mutex<()>]>,
+    object_bytes_max: u64,
+}
+
+/// What a request asks the cache for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Its key: [`key::id`].
+    pub id: u128,
+    /// The URL it is purged by.
+    pub url: Hash,
+    /// Its fields.
+    pub request: &'a HeaderMap,
+}
+
+/// What is kept for a request.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing of its URI.
+    Nothing,
+    /// This, and what purges say of it: never [`Verdict::Gone`].
+    Object(Arc<Object>, Verdict),
+    /// Something of its URI, for other requests.
+    Others,
+}
+
+/// How a request may ask for what is not kept.
+#[derive(Debug)]
+pub enum Way {
+    /// For itself alone: what comes is not likely to be kept, or too much is asked for at once.
+    Alone,
+    /// For all who ask for the same.
+    Lead(Leading),
+    /// Another request asks for it.
+    Wait(Waiting),
+}
+
+/// Another request asks for the same.
+#[derive(Debug)]
+pub struct Waiting(Wait);
+
+impl Waiting {
+    /// What becomes of it.
+    pub async fn outcome(self) -> Outcome {
+        self.0.outcome().await
+    }
+}
+
+impl Room {
+    /// A room for `app` of so many bytes in memory.
+    pub fn new(app: &str, memory_bytes: u64, common: Arc<Common>) -> Self {
+        // A shard holds nothing larger than itself.
+        let shards = if memory_bytes < 64 << 20 { 1 } else { 4 };
+        let items = usize::try_from(memory_bytes >> 14).unwrap_or(usize::MAX).clamp(64, 1 << 24);
+        let mut options = OptionsBuilder::new();
+        options.shards(shards).weight_capacity(memory_bytes).estimated_items_capacity(items);
+        let options = options.build().expect("all that is needed is given");
+        Self {
+            app: app.into(),
+            common,
+            memory: Quick::with_options(options, Weigh, DefaultHashBuilder::default(), Default::default()),
+            passed: Quick::new(PASSED_MAX),
+            ended: Quick::new(ENDED_MAX),
+            count: AtomicU64::new(1),
+            flights: Arc::new(Flights::new(FLIGHTS_MAX)),
+            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            object_bytes_max: memory_bytes / 16,
+        }
+    }
+
+    /// Has so many bytes in memory from now on.
+    pub fn resize(&self, memory_bytes: u64) {
+        if self.memory.capacity() != memory_bytes {
+            self.memory.set_capacity(memory_bytes);
+        }
+    }
+
+    /// What is kept for a request.
+    pub fn find(&self, ask: &Ask<'_>, now_ms: u64) -> Found {
+        let Some(set) = self.memory.get(&ask.id) else { return Found::Nothing };
+        let mut others = false;
+        for object in set.iter() {
+            match self.verdict(object, now_ms) {
+                Verdict::Gone => {}
+                verdict if object.kept.matches(ask.request) => return Found::Object(Arc::clone(object), verdict),
+                _ => others = true,
+            }
+        }
+        if others { Found::Others } else { Found::Nothing }
+    }
+
+    /// What purges say of an answer.
+    pub fn verdict(&self, object: &Object, now_ms: u64) -> Verdict {
+        if !self.ended.is_empty() && self.ended.get(&object.url).is_some_and(|end| object.count < end) {
+            return Verdict::Gone;
+        }
+        self.common.purges.judge(&self.app, object.born, object.url, &object.keys, now_ms)
+    }
+
+    /// How a request may ask for what is not kept; at most one asks for all.
+    pub fn way(self: &Arc<Self>, ask: &Ask<'_>, now_ms: u64) -> Way {
+        if self.passed.get(&ask.id).is_some_and(|until_ms| now_ms < until_ms) {
+            return Way::Alone;
+        }
+        match self.flights.join((ask.id, self.fork(ask))) {
+            Joined::Full => Way::Alone,
+            Joined::Wait(wait) => Way::Wait(Waiting(wait)),
+            Joined::Lead(lead) => Way::Lead(self.leading(ask, Some(lead), now_ms)),
+        }
+    }
+
+    /// A request that asks for itself alone, whose answer may yet be kept.
+    pub fn alone(self: &Arc<Self>, ask: &Ask<'_>, now_ms: u64) -> Leading {
+        self.leading(ask, None, now_ms)
+    }
+
+    fn leading(self: &Arc<Self>, ask: &Ask<'_>, lead: Option<Lead>, now_ms: u64) -> Leading {
+        let (born, count) = self.now(now_ms);
+        Leading { room: Arc::clone(self), id: ask.id, url: ask.url, born, count, lead }
+    }
+
+    /// Those who ask for different answers of one URI do not wait for each other, as far as it is known by what they differ.
+    fn fork(&self, ask: &Ask<'_>) -> u128 {
+        let Some(set) = self.memory.peek(&ask.id) else { return 0 };
+        let Some(first) = set.first().filter(|object| !object.kept.selected.is_empty()) else { return 0 };
+        let names = first.kept.selected.iter().map(|(name, _)| name);
+        key::fork(names, ask.request)
+    }
+
+    /// Keeps `object` in the place of those that answer the same requests.
+    fn insert(&self, id: u128, object: Arc<Object>) {
+        let _stripe = self.stripe(id);
+        let old = self.memory.peek(&id);
+        let others = old.iter().flat_map(|set| set.iter()).filter(|it| it.kept.selected != object.kept.selected);
+        let set: Vec<_> = std::iter::once(Arc::clone(&object)).chain(others.cloned()).take(VARIANTS_MAX).collect();
+        self.memory.insert(id, set.into());
+        self.passed.remove(&id);
+    }
+
+    /// Forgets `object` if it is what is kept.
+    pub fn forget(&self, id: u128, object: &Arc<Object>) {
+        let _stripe = self.stripe(id);
+        let Some(old) = self.memory.peek(&id) else { return };
+        let left: Vec<_> = old.iter().filter(|it| !Arc::ptr_eq(&it.body, &object.body)).cloned().collect();
+        if left.is_empty() {
+            self.memory.remove(&id);
+        } else if left.len() < old.len() {
+            self.memory.insert(id, left.into());
+        }
+    }
+
+    /// Puts `kept` in the place of what `object` says of itself: it was asked for anew, or a HEAD told of it. `born` is
+    /// [`Room::now`] of before that was asked.
+    pub fn freshen(&self, id: u128, object: &Object, kept: Kept, born: (Born, u64)) -> Arc<Object> {
+        let fresh = Arc::new(Object { kept, born: born.0, count: born.1, ..object.clone() });
+        self.insert(id, Arc::clone(&fresh));
+        fresh
+    }
+
+    /// What is kept of `url`, or on its way in, answers no more: it was changed. `id`: its plain key.
+    pub fn end(&self, id: u128, url: Hash) {
+        self.ended.insert(url, self.count.fetch_add(1, Ordering::AcqRel) + 1);
+        let _stripe = self.stripe(id);
+        self.memory.remove(&id);
+    }
+
+    /// What an answer remembers whose fill begins now.
+    pub fn now(&self, now_ms: u64) -> (Born, u64) {
+        (self.common.purges.now(now_ms), self.count.load(Ordering::Acquire))
+    }
+
+    fn stripe(&self, id: u128) -> std::sync::MutexGuard<'_, ()> {
+        let index = usize::try_from(id % STRIPES as u128).unwrap_or(0);
+        self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is kept and asked for now.
+    pub fn stats(&self) -> Stats {
+        Stats { objects: self.memory.len() as u64, bytes: self.memory.weight(), flights: self.flights.count() as u64 }
+    }
+}
+
+/// What a room has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// URIs of which something is kept.
+    pub objects: u64,
+    /// The bytes of that.
+    pub bytes: u64,
+    /// What is asked for now.
+    pub flights: u64,
+}
+
+/// A request that asks for what may be kept. Dropped without a word, those who wait choose another.
+#[derive(Debug)]
+pub struct Leading {
+    room: Arc<Room>,
+    id: u128,
+    url: Hash,
+    born: Born,
+    count: u64,
+    lead: Option<Lead>,
+}
+
+impl Leading {
+    /// The answer is kept while it comes: whoever reads `Object::body` reads what `body` brings. It is found from when it is
+    /// here whole. `length`: what the answer says of it.
+    pub fn keep(self, kept: Kept, keys: &[Hash], body: Body, length: Option<u64>) -> Arc<Object> {
+        let (fill, writer) = Fill::begin(length, self.room.object_bytes_max);
+        let object =
+            Arc::new(Object { kept, born: self.born, count: self.count, url: self.url, keys: keys.into(), body: fill });
+        if let Some(lead) = &self.lead {
+            lead.tell(Outcome::Kept(Arc::clone(&object)));
+        }
+        let kept = Arc::clone(&object);
+        tokio::spawn(async move {
+            // Purged meanwhile, it is not found; the purges judge it by when it was born.
+            if writer.pump(body).await {
+                self.room.insert(self.id, kept);
+            }
+            drop(self.lead);
+        });
+        object
+    }
+
+    /// What was kept is still good.
+    pub fn freshened(self, object: &Object, kept: Kept) -> Arc<Object> {
+        let fresh = self.room.freshen(self.id, object, kept, (self.born, self.count));
+        if let Some(lead) = &self.lead {
+            lead.tell(Outcome::Kept(Arc::clone(&fresh)));
+        }
+        fresh
+    }
+
+    /// The answer is not kept. Those who wait ask for themselves, and so does whoever comes soon.
+    pub fn release(self, now_ms: u64) {
+        self.room.passed.insert(self.id, now_ms.saturating_add(PASS_MS));
+        if let Some(lead) = &self.lead {
+            lead.tell(Outcome::Alone);
+        }
+    }
+
+    /// There was no good answer, and what was kept stands in for it.
+    pub fn stood_in(self, object: &Arc<Object>) {
+        if let Some(lead) = &self.lead {
+            lead.tell(Outcome::StoodIn(Arc::clone(object)));
+        }
+    }
+
+    /// There was no answer.
+    pub fn fail(self, fault: &Fault) {
+        if let Some(lead) = &self.lead {
+            lead.tell(Outcome::Failed(fault.clone()));
+        }
+    }
+}
