@@ -8,10 +8,10 @@ use http::request::Parts;
 use http::{Request, Response};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
-use crate::http2::H2;
+use crate::fresh::Fresh;
+use crate::http2::{H2, Seat};
 use crate::incoming::{Incoming, WireError};
 use crate::key::Destination;
 use crate::room::Place;
@@ -33,13 +33,14 @@ pub(crate) struct H1 {
     sender: http1::SendRequest<UploadBody>,
     count: Arc<HeadCount>,
     driver: AbortHandle,
+    fresh: Arc<Fresh>,
     _place: Place,
 }
 
 /// The right to send one request on a connection.
 pub(crate) enum Lease {
     H1(H1),
-    H2(Arc<H2>, OwnedSemaphorePermit),
+    H2(Arc<H2>, Seat),
 }
 
 /// Why a request was not answered.
@@ -78,7 +79,7 @@ impl Connection {
 
 impl H1 {
     async fn open(stream: Stream, place: Place) -> hyper::Result<Self> {
-        let count = Arc::new(HeadCount::default());
+        let (count, fresh) = (Arc::new(HeadCount::default()), Arc::new(Fresh::of(&stream)));
         let counted = Arc::clone(&count);
         let io = TokioIo::new(Looked { inner: stream, look: move |read: &[u8]| counted.count(read.len()) });
         let mut builder = http1::Builder::new();
@@ -89,7 +90,7 @@ impl H1 {
                 tracing::debug!(%error, "an HTTP/1.1 connection ended");
             }
         });
-        Ok(Self { sender, count, driver: driver.abort_handle(), _place: place })
+        Ok(Self { sender, count, driver: driver.abort_handle(), fresh, _place: place })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -152,6 +153,21 @@ impl Lease {
         match self {
             Self::H1(h1) => h1.send(request, interim).await,
             Self::H2(h2, _) => h2.send(request, interim).await,
+        }
+    }
+
+    /// The address it goes to.
+    pub(crate) fn fresh(&self) -> Arc<Fresh> {
+        match self {
+            Self::H1(h1) => Arc::clone(&h1.fresh),
+            Self::H2(h2, _) => Arc::clone(&h2.fresh),
+        }
+    }
+
+    /// Takes its connection out of use: nothing new begins on it.
+    pub(crate) fn retire(self) {
+        if let Self::H2(h2, _) = &self {
+            h2.retire();
         }
     }
 

@@ -49,6 +49,11 @@ impl Out {
         *self.own.write().unwrap_or_else(PoisonError::into_inner) = own.into();
     }
 
+    /// The addresses of `host`, unjudged.
+    pub(crate) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        self.names.addresses(host).await
+    }
+
     fn own(&self) -> Arc<[SocketAddr]> {
         Arc::clone(&self.own.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -61,7 +66,7 @@ impl Out {
 /// `egress_denied` if no address of the name may be reached, `upstream_unreachable` if there is none or none answers,
 /// `upstream_tls` if TLS fails.
 pub async fn dial(out: &Out, way: &Way, to: &Destination, offer: Offer) -> Result<Stream, Fault> {
-    let found = out.names.addresses(&to.host).await.map_err(|cause| unreachable(to, cause))?;
+    let found = out.addresses(&to.host).await.map_err(|cause| unreachable(to, cause))?;
     let own = out.own();
     let judged = judged(&found, way, to, &own)?;
     let tcp = connect_any(&judged, way.timeouts.connect_ms).await.map_err(|error| unreachable(to, error))?;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use eyot_plan::arrival::Interim;
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
-use eyot_plan::way::Way;
+use eyot_plan::upstream::retry::{self, Failure};
+use eyot_plan::way::{Bound, Way};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
@@ -17,9 +18,11 @@ use crate::Fetch;
 use crate::answer::Answer;
 use crate::connection::{Connection, Lease, Unsent};
 use crate::dial::dial;
+use crate::fresh::Fresh;
 use crate::head;
 use crate::incoming::{Incoming, WireError};
 use crate::key::{Destination, Key};
+use crate::lane::Turn;
 use crate::pool::Kept;
 use crate::tls::Offer;
 use crate::upload::{CutOnDrop, Standing, Upload, UploadBody};
@@ -39,11 +42,57 @@ pub(crate) struct Exchange<'a> {
 }
 
 /// Why an attempt on a kept connection failed.
-enum Failed {
-    /// The connection was no longer there; the request may be sent again, with this body.
-    Stale(UploadBody),
+enum Missed {
     /// For good.
-    Good(Fault),
+    Good(Failed),
+    /// The connection was no longer there; the request may be sent again, with this body.
+    Stale(UploadBody, Failure),
+}
+
+/// What carries a request.
+enum Ready {
+    /// A kept connection.
+    Kept(Lease),
+    /// A new one, by this right where it needs one.
+    New(Option<Turn>),
+}
+
+/// What is waited for.
+#[derive(Clone, Copy)]
+enum Line {
+    /// Whatever carries a request.
+    Any,
+    /// A new connection.
+    New,
+}
+
+/// A request that has no response.
+#[derive(Debug)]
+pub struct Failed {
+    /// The fault, as the client is told.
+    pub fault: Fault,
+    /// How far it came.
+    pub failure: Failure,
+}
+
+impl Failed {
+    /// The connection was not there.
+    fn connect(fault: Fault) -> Self {
+        let failure = if Failure::of(&fault) == Failure::Local { Failure::Local } else { Failure::Connect };
+        Self { fault, failure }
+    }
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self { failure: Failure::of(&fault), fault }
+    }
+}
+
+impl From<Failed> for Fault {
+    fn from(failed: Failed) -> Self {
+        failed.fault
+    }
 }
 
 /// Asks: see [`Fetch::send`].
@@ -52,14 +101,14 @@ pub(crate) async fn run(
     way: &Way,
     request: Request<Body>,
     interim: &Interim,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, Failed> {
     let (parts, body, length) = head::outgoing(request)?;
     let (body, upload) = UploadBody::new(body, length);
     let cut = CutOnDrop(Arc::clone(&upload));
     let exchange = Exchange::new(fetch, way, &parts.uri, upload, interim)?;
     let method = parts.method.clone();
     let (lease, response) = exchange.run(parts, body).await?;
-    exchange.answered(lease, response, cut, &method)
+    Ok(exchange.answered(lease, response, cut, &method)?)
 }
 
 impl<'a> Exchange<'a> {
@@ -101,26 +150,105 @@ impl<'a> Exchange<'a> {
         }))
     }
 
-    async fn run(&self, parts: Parts, body: UploadBody) -> Result<(Lease, Response<Incoming>), Fault> {
-        let until = self.connect_until();
-        let kept = match self.fetch.pool.take(&self.key) {
-            Kept::Lease(lease) => Some(lease),
-            Kept::Full(h2) => timeout_at(until, h2.lease_in_time()).await.map_err(|_| late("for a stream"))?,
-            Kept::Nothing => None,
+    async fn run(&self, parts: Parts, body: UploadBody) -> Result<(Lease, Response<Incoming>), Failed> {
+        let lease = match self.ready().await? {
+            Ready::Kept(lease) => lease,
+            Ready::New(turn) => return self.on_a_new_one(parts, body, turn).await,
         };
-        let Some(lease) = kept else { return self.on_a_new_one(parts, body).await };
         match self.attempt(lease, parts.clone(), body).await {
             Ok(answered) => Ok(answered),
-            Err(Failed::Stale(body)) => self.on_a_new_one(parts, body).await,
-            Err(Failed::Good(fault)) => Err(fault),
+            Err(Missed::Stale(body, _)) => {
+                let turn = self.turn().await?;
+                self.on_a_new_one(parts, body, turn).await
+            }
+            Err(Missed::Good(failed)) => Err(failed),
         }
     }
 
-    async fn on_a_new_one(&self, parts: Parts, body: UploadBody) -> Result<(Lease, Response<Incoming>), Fault> {
-        let lease = self.connect(Offer::All).await?;
+    /// What carries the request: a kept connection, or a new one if there may be one more; where there may not, the first
+    /// that is free in time.
+    async fn ready(&self) -> Result<Ready, Failed> {
+        let kept = loop {
+            let kept = self.fetch.pool.take(&self.key);
+            let Kept::Lease(lease) = kept else { break kept };
+            if self.is_current(&lease.fresh()).await {
+                break Kept::Lease(lease);
+            }
+            lease.retire();
+        };
+        match (kept, self.way.bound) {
+            (Kept::Lease(lease), _) => Ok(Ready::Kept(lease)),
+            (Kept::Full(h2), None) => {
+                let lease = timeout_at(self.connect_until(), h2.lease_in_time()).await;
+                let lease = lease.map_err(|_| Failed::connect(late("for a stream")))?;
+                Ok(lease.map_or(Ready::New(None), Ready::Kept))
+            }
+            (Kept::Nothing, None) => Ok(Ready::New(None)),
+            (Kept::Full(_) | Kept::Nothing, Some(bound)) => self.in_line(bound, Line::Any).await,
+        }
+    }
+
+    /// Whether the server's name still has the address that a connection goes to. Where nobody answers, what is there
+    /// carries on.
+    async fn is_current(&self, fresh: &Fresh) -> bool {
+        if !fresh.is_due(self.fetch.addresses) {
+            return true;
+        }
+        let found = timeout_at(self.connect_until(), self.fetch.out.addresses(&self.to.host)).await;
+        matches!(found, Err(_) | Ok(Err(_))) || found.is_ok_and(|found| found.is_ok_and(|found| fresh.is_among(&found)))
+    }
+
+    /// The right to make one more connection, where that needs one.
+    async fn turn(&self) -> Result<Option<Turn>, Failed> {
+        let Some(bound) = self.way.bound else { return Ok(None) };
+        match self.in_line(bound, Line::New).await? {
+            Ready::New(turn) => Ok(turn),
+            Ready::Kept(_) => Ok(None),
+        }
+    }
+
+    /// Waits in the line of the server.
+    async fn in_line(&self, bound: Bound, line: Line) -> Result<Ready, Failed> {
+        let lane = self.fetch.lanes.of(&self.key);
+        if let Some(turn) = lane.enter(bound.connections_max) {
+            return Ok(Ready::New(Some(turn)));
+        }
+        let (most, length) = (bound.connections_max.into(), bound.queue.length);
+        let spent = |why: &str| Fault::new(Code::AllowanceSpent).over("upstream_connections", most, most).because(why);
+        let _waiting = lane.wait(length).ok_or_else(|| spent("the line for the server is full"))?;
+        let until = (Instant::now() + millis(bound.queue.wait_ms)).min(self.total_at);
+        loop {
+            let mut freed = std::pin::pin!(lane.freed());
+            // From here on nothing that becomes free is missed.
+            freed.as_mut().enable();
+            if matches!(line, Line::Any)
+                && let Kept::Lease(lease) = self.fetch.pool.take(&self.key)
+            {
+                return Ok(Ready::Kept(lease));
+            }
+            if let Some(turn) = lane.enter(bound.connections_max) {
+                return Ok(Ready::New(Some(turn)));
+            }
+            if matches!(line, Line::New) && self.fetch.pool.shed_of(&self.key) {
+                continue;
+            }
+            timeout_at(until, freed).await.map_err(|_| spent("no connection to the server became free in time"))?;
+        }
+    }
+
+    async fn on_a_new_one(
+        &self,
+        parts: Parts,
+        body: UploadBody,
+        turn: Option<Turn>,
+    ) -> Result<(Lease, Response<Incoming>), Failed> {
+        let lease = self.connected(Offer::All, turn).await.map_err(Failed::connect)?;
         self.attempt(lease, parts, body).await.map_err(|failed| match failed {
-            Failed::Good(fault) => fault,
-            Failed::Stale(_) => Fault::new(Code::UpstreamBadResponse).because("the connection closed at once"),
+            Missed::Good(failed) => failed,
+            Missed::Stale(_, failure) => {
+                let fault = Fault::new(Code::UpstreamBadResponse).because("the connection closed at once");
+                Failed { fault, failure }
+            }
         })
     }
 
@@ -130,10 +258,15 @@ impl<'a> Exchange<'a> {
     }
 
     /// A new connection, within the time for it.
-    pub(crate) async fn connect(&self, offer: Offer) -> Result<Lease, Fault> {
+    pub(crate) async fn connect(&self, offer: Offer) -> Result<Lease, Failed> {
+        let turn = self.turn().await?;
+        self.connected(offer, turn).await.map_err(Failed::connect)
+    }
+
+    async fn connected(&self, offer: Offer, turn: Option<Turn>) -> Result<Lease, Fault> {
         let until = self.connect_until();
         let (fetch, app) = (self.fetch, self.way.app.as_str());
-        let (place, dialling) = fetch.room.enter(app, until, &fetch.pool).await?;
+        let (place, dialling) = fetch.room.enter(app, until, &fetch.pool, turn).await?;
         let open = async {
             let stream = dial(&fetch.out, self.way, &self.to, offer).await?;
             Connection::open(stream, place, fetch.pool.streams_max).await
@@ -145,6 +278,7 @@ impl<'a> Exchange<'a> {
             Connection::H2(h2) => {
                 let lease = h2.lease().ok_or_else(|| Fault::new(Code::UpstreamBadResponse).because("no stream"))?;
                 fetch.pool.share(self.key.clone(), &h2);
+                h2.tell_line();
                 Ok(lease)
             }
         }
@@ -155,22 +289,26 @@ impl<'a> Exchange<'a> {
         mut lease: Lease,
         parts: Parts,
         body: UploadBody,
-    ) -> Result<(Lease, Response<Incoming>), Failed> {
-        let parts = lease.shape(parts, &self.to).map_err(Failed::Good)?;
-        let is_replayable = http_body::Body::is_end_stream(&body) && head::is_idempotent(&parts.method);
+    ) -> Result<(Lease, Response<Incoming>), Missed> {
+        let good = |fault: Fault| Missed::Good(fault.into());
+        let parts = lease.shape(parts, &self.to).map_err(good)?;
+        let is_replayable = http_body::Body::is_end_stream(&body) && retry::is_idempotent(&parts.method);
         let sent = self.in_time(lease.send(Request::from_parts(parts, body), self.interim)).await;
-        let Unsent { error, body } = match sent.map_err(Failed::Good)? {
+        let Unsent { error, body } = match sent.map_err(good)? {
             Ok(response) => return Ok((lease, response)),
             Err(unsent) => unsent,
         };
         if let Some(body) = body {
-            return Err(Failed::Stale(body));
+            return Err(Missed::Stale(body, Failure::Unsent));
         }
         if is_replayable && lease.is_untouched() && error.is_gone() {
             let (body, _) = UploadBody::new(eyot_plan::body::empty(), None);
-            return Err(Failed::Stale(body));
+            return Err(Missed::Stale(body, Failure::Reset));
         }
-        Err(Failed::Good(fault_of(&error, &self.upload)))
+        let fault = fault_of(&error, &self.upload);
+        let broken_off = lease.is_untouched() && error.is_broken_off() && Failure::of(&fault) == Failure::Malformed;
+        let failure = if broken_off { Failure::Reset } else { Failure::of(&fault) };
+        Err(Missed::Good(Failed { fault, failure }))
     }
 
     /// Waits for the head: the upstream gets `between_bytes_ms` to take each piece of the request, and `first_byte_ms`

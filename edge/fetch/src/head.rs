@@ -3,7 +3,7 @@
 use eyot_plan::arrival::Interim;
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
-use eyot_plan::forward;
+use eyot_plan::forward::{self, CameBy};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -71,11 +71,6 @@ fn authority(to: &Destination) -> Result<HeaderValue, Fault> {
     HeaderValue::try_from(to.authority()).map_err(|error| Fault::new(Code::BadRequest).because(error))
 }
 
-/// Whether a request may be sent again when it is unknown whether it was handled (RFC 9110, section 9.2.2).
-pub(crate) fn is_idempotent(method: &Method) -> bool {
-    [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE].contains(method)
-}
-
 /// Refuses a response that two readers could understand differently, or that is too large; takes off what belongs to
 /// one connection.
 ///
@@ -104,8 +99,9 @@ pub(crate) fn incoming(response: &mut Response<Incoming>) -> Result<(), Fault> {
     if let Some(declared) = declared {
         headers.insert(CONTENT_LENGTH, declared.into());
     }
-    *response.version_mut() = Version::HTTP_11;
+    let came_by = CameBy(std::mem::replace(response.version_mut(), Version::HTTP_11));
     *response.extensions_mut() = http::Extensions::new();
+    response.extensions_mut().insert(came_by);
     Ok(())
 }
 

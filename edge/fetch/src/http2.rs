@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,8 +21,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::HEAD_BYTES_MAX;
 use crate::connection::{Lease, Unsent};
+use crate::fresh::Fresh;
 use crate::head;
 use crate::incoming::{Incoming, Received, WireError};
+use crate::lane::Lane;
 use crate::room::Place;
 use crate::stream::{Heard, Looked, Stream, listen};
 use crate::upload::UploadBody;
@@ -50,7 +53,26 @@ pub(crate) struct H2 {
     /// Whether the other side's settings are here. Its sender lives as long as the connection.
     settled: watch::Receiver<bool>,
     used_at: Mutex<Instant>,
-    _place: Place,
+    pub(crate) fresh: Arc<Fresh>,
+    /// Nothing new is to begin on it.
+    is_retired: AtomicBool,
+    place: Place,
+}
+
+/// The right to a stream of a connection. When it ends, the next who waits for one is told.
+pub(crate) struct Seat {
+    /// None once it has ended.
+    permit: Option<OwnedSemaphorePermit>,
+    lane: Option<Arc<Lane>>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        if let Some(lane) = &self.lane {
+            lane.free();
+        }
+    }
 }
 
 impl H2 {
@@ -64,7 +86,7 @@ impl H2 {
             .initial_max_send_streams(STREAMS_FIRST)
             .max_concurrent_reset_streams(RESETS_REMEMBERED)
             .enable_push(false);
-        let heard = Arc::new(Heard::default());
+        let (heard, fresh) = (Arc::new(Heard::default()), Arc::new(Fresh::of(&stream)));
         let stream = Looked { inner: stream, look: listen(Arc::clone(&heard)) };
         let (sender, mut connection) = builder.handshake::<_, Bytes>(stream).await?;
         let streams = Arc::new(Semaphore::new(streams_max));
@@ -85,11 +107,15 @@ impl H2 {
                 () = silence => tracing::debug!("an HTTP/2 connection no longer answers"),
             }
         });
-        Ok(Self { sender, streams, streams_max, settled, used_at: Mutex::new(Instant::now()), _place: place })
+        let (used_at, is_retired) = (Mutex::new(Instant::now()), AtomicBool::new(false));
+        Ok(Self { sender, streams, streams_max, settled, used_at, fresh, is_retired, place })
     }
 
     /// Whether it takes no more requests: it has ended, or is ending.
     pub(crate) fn is_closed(&self) -> bool {
+        if self.is_retired.load(Ordering::Relaxed) {
+            return true;
+        }
         let polled = self.sender.clone().poll_ready(&mut Context::from_waker(noop_waker_ref()));
         matches!(polled, Poll::Ready(Err(_))) || self.settled.has_changed().is_err()
     }
@@ -116,13 +142,30 @@ impl H2 {
             return None;
         }
         let permit = Arc::clone(&self.streams).try_acquire_owned().ok()?;
-        Some(Lease::H2(Arc::clone(self), permit))
+        Some(self.seated(permit))
+    }
+
+    fn seated(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Lease {
+        let seat = Seat { permit: Some(permit), lane: self.place.lane().cloned() };
+        Lease::H2(Arc::clone(self), seat)
     }
 
     /// A stream, as soon as one is over.
     pub(crate) async fn lease_in_time(self: &Arc<Self>) -> Option<Lease> {
         let permit: OwnedSemaphorePermit = Arc::clone(&self.streams).acquire_owned().await.ok()?;
-        Some(Lease::H2(Arc::clone(self), permit))
+        Some(self.seated(permit))
+    }
+
+    /// Lets nothing new begin on it; what is under way goes on.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells who waits for a connection to its server that it is there.
+    pub(crate) fn tell_line(&self) {
+        if let Some(lane) = self.place.lane() {
+            lane.free_all();
+        }
     }
 
     /// Whether it has carried nothing for `idle`.

@@ -34,6 +34,14 @@ impl WireError {
     }
 }
 
+impl WireError {
+    /// Whether the other side broke off: the connection, or the one stream.
+    pub(crate) fn is_broken_off(&self) -> bool {
+        let reset = |error: &h2::Error| error.is_reset() && error.is_remote();
+        self.is_gone() || matches!(self, Self::H2(error) if reset(error))
+    }
+}
+
 /// Whether the stream under an HTTP/1.1 connection has ended.
 fn is_cut(error: &hyper::Error) -> bool {
     let closing = [

@@ -8,11 +8,13 @@ mod answer;
 mod connection;
 pub mod dial;
 mod exchange;
+mod fresh;
 mod gate;
 mod head;
 mod http2;
 mod incoming;
 mod key;
+mod lane;
 mod pool;
 mod resolve;
 mod room;
@@ -32,6 +34,8 @@ use eyot_plan::way::Way;
 use http::{Request, Response};
 
 use crate::dial::Out;
+pub use crate::exchange::Failed;
+use crate::lane::Lanes;
 use crate::pool::Pool;
 use crate::room::Room;
 
@@ -61,6 +65,9 @@ pub struct Options {
     pub ca: Option<String>,
     /// How long an idle connection is kept, in milliseconds.
     pub pool_idle_ms: u64,
+    /// How long a kept connection is used before its name is looked up again, in milliseconds: one to an address that the
+    /// name no longer has carries nothing new.
+    pub addresses_ms: u64,
     /// Idle connections kept for one key at most.
     pub idle_per_key_max: usize,
     /// Idle connections kept in all at most.
@@ -80,6 +87,7 @@ impl Default for Options {
             own: Vec::new(),
             ca: None,
             pool_idle_ms: 60_000,
+            addresses_ms: 30_000,
             idle_per_key_max: 32,
             idle_max: 1024,
             connections_per_app_max: 512,
@@ -109,6 +117,8 @@ pub struct Fetch {
     out: Arc<Out>,
     pool: Arc<Pool>,
     room: Arc<Room>,
+    lanes: Arc<Lanes>,
+    addresses: Duration,
 }
 
 impl Fetch {
@@ -119,9 +129,11 @@ impl Fetch {
     pub fn new(options: Options) -> Result<Self, Error> {
         let room = Room::new(options.connections_per_app_max, options.connections_max);
         let idle = Duration::from_millis(options.pool_idle_ms);
-        let pool = Pool::new(idle, options.idle_per_key_max, options.idle_max, options.streams_max);
+        let (lanes, addresses) = (Arc::new(Lanes::default()), Duration::from_millis(options.addresses_ms));
+        let freed = Arc::clone(&lanes);
+        let pool = Pool::new(idle, options.idle_per_key_max, options.idle_max, options.streams_max, freed);
         let out = Out::new(&options.resolver, options.own, options.ca.as_deref())?;
-        Ok(Self { out: Arc::new(out), pool: Arc::new(pool), room: Arc::new(room) })
+        Ok(Self { out: Arc::new(out), pool: Arc::new(pool), room: Arc::new(room), lanes, addresses })
     }
 
     /// Sends a request and gives its response once the head is there. The URI is absolute, `http` or `https`; the body
@@ -131,7 +143,7 @@ impl Fetch {
     /// # Errors
     /// `egress_denied` (address, scheme, method), `upstream_unreachable` (name, connection), `upstream_tls`,
     /// `upstream_timeout`, `upstream_bad_response`, `bad_request` (the request cannot be sent as it is),
-    /// `allowance_spent`, `overloaded` (no connection is left), or the fault of the request's own body. The response's
+    /// `allowance_spent` (also where the upstream's own bound is reached), `overloaded` (no connection is left), or the fault of the request's own body. The response's
     /// body ends in the same.
     pub async fn send(&self, way: &Way, request: Request<Body>) -> Result<Response<Body>, Fault> {
         self.send_informed(way, request, &Interim::none()).await
@@ -147,6 +159,19 @@ impl Fetch {
         request: Request<Body>,
         interim: &Interim,
     ) -> Result<Response<Body>, Fault> {
+        Ok(self.attempt(way, request, interim).await?)
+    }
+
+    /// The same; what has no response tells how far it came, for who would try it again.
+    ///
+    /// # Errors
+    /// As [`Fetch::send`].
+    pub async fn attempt(
+        &self,
+        way: &Way,
+        request: Request<Body>,
+        interim: &Interim,
+    ) -> Result<Response<Body>, Failed> {
         exchange::run(self, way, request, interim).await
     }
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::connection::{H1, Lease};
 use crate::http2::H2;
 use crate::key::Key;
+use crate::lane::Lanes;
 
 /// HTTP/2 connections kept for one key at most.
 const H2_PER_KEY_MAX: usize = 4;
@@ -26,6 +27,8 @@ pub(crate) struct Pool {
     pub(crate) streams_max: usize,
     /// Who waits for room wants to know.
     became_idle: Notify,
+    /// Who waits for a connection to one server, too.
+    lanes: Arc<Lanes>,
 }
 
 #[derive(Default)]
@@ -63,9 +66,15 @@ pub(crate) enum KeptForTunnel {
 }
 
 impl Pool {
-    pub(crate) fn new(idle: Duration, per_key_max: usize, all_max: usize, streams_max: usize) -> Self {
+    pub(crate) fn new(
+        idle: Duration,
+        per_key_max: usize,
+        all_max: usize,
+        streams_max: usize,
+        lanes: Arc<Lanes>,
+    ) -> Self {
         let streams_max = streams_max.clamp(1, Semaphore::MAX_PERMITS);
-        Self { shelves: Mutex::default(), idle, per_key_max, all_max, streams_max, became_idle: Notify::new() }
+        Self { shelves: Mutex::default(), idle, per_key_max, all_max, streams_max, became_idle: Notify::new(), lanes }
     }
 
     fn shelves(&self) -> MutexGuard<'_, Shelves> {
@@ -115,11 +124,12 @@ impl Pool {
                 let (pool, Ok(runtime)) = (Arc::clone(self), tokio::runtime::Handle::try_current()) else { return };
                 runtime.spawn(async move {
                     if timeout(SETTLE, h1.is_ready()).await == Ok(true) {
-                        pool.shelve(key, |shelf, per_key_max| {
+                        pool.shelve(key.clone(), |shelf, per_key_max| {
                             if shelf.h1.len() < per_key_max {
                                 shelf.h1.push((h1, Instant::now()));
                             }
                         });
+                        pool.lanes.freed(&key);
                     }
                 });
             }
@@ -170,6 +180,14 @@ impl Pool {
             }
         }
         false
+    }
+
+    /// Closes an idle connection for `key`. Says whether there was one.
+    pub(crate) fn shed_of(&self, key: &Key) -> bool {
+        let mut shelves = self.shelves();
+        let Some(shelf) = shelves.by_key.get_mut(key) else { return false };
+        let unused = shelf.h2.iter().position(|h2| h2.is_unused());
+        unused.map(|at| shelf.h2.swap_remove(at)).is_some() || shelf.h1.pop().is_some()
     }
 
     /// How many connections are kept that carry nothing.

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::lane::{Lane, Turn};
 use crate::pool::Pool;
 
 /// Connections of one app that are being made at once at most: a name that never resolves holds one of these.
@@ -33,6 +34,15 @@ struct App {
 pub(crate) struct Place {
     _app: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
+    /// Where its upstream has a bound of its own.
+    turn: Option<Turn>,
+}
+
+impl Place {
+    /// The lane of its server, where there is one.
+    pub(crate) fn lane(&self) -> Option<&Arc<Lane>> {
+        self.turn.as_ref().map(Turn::lane)
+    }
 }
 
 /// The right to be making a connection.
@@ -50,7 +60,13 @@ impl Room {
     ///
     /// # Errors
     /// `allowance_spent` if the app has no place by `until`, `overloaded` if nobody has.
-    pub(crate) async fn enter(&self, app: &str, until: Instant, pool: &Pool) -> Result<(Place, Dialling), Fault> {
+    pub(crate) async fn enter(
+        &self,
+        app: &str,
+        until: Instant,
+        pool: &Pool,
+        turn: Option<Turn>,
+    ) -> Result<(Place, Dialling), Fault> {
         let of_app = self.app(app);
         let spent = |_| Fault::new(Code::AllowanceSpent).because("the app has no connection left");
         let full = |_| Fault::new(Code::Overloaded).because("the node has no connection left");
@@ -58,7 +74,7 @@ impl Room {
         let connection = timeout_at(until, connection).await.map_err(spent)?;
         let dialling = timeout_at(until, permit(of_app.dials)).await.map_err(spent)?;
         let all = timeout_at(until, make_room(Arc::clone(&self.all), pool, None)).await.map_err(full)?;
-        Ok((Place { _app: connection, _all: all }, Dialling { _permit: dialling }))
+        Ok((Place { _app: connection, _all: all, turn }, Dialling { _permit: dialling }))
     }
 
     fn app(&self, app: &str) -> App {

@@ -1,5 +1,6 @@
 //! A connected stream, plain or over TLS, and the count of bytes that may come before a response's head is complete.
 
+use core::net::IpAddr;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +21,15 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The address it goes to.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        tcp.peer_addr().ok().map(|peer| peer.ip())
+    }
+
     /// Whether the other side chose HTTP/2 (ALPN).
     pub fn is_h2(&self) -> bool {
         match self {

@@ -94,13 +94,13 @@ fn configure(roots: Arc<RootCertStore>, offer: Offer) -> Result<ClientConfig, ru
 
 #[cfg(test)]
 mod tests {
-    use eyot_bundle::release::Timeouts;
+    use eyot_bundle::release::upstream::Timeouts;
 
     use super::*;
 
     fn way(app: usize) -> Way {
         let app = format!("a{app}").parse().expect("a name");
-        Way { app, private: Vec::new(), tls: None, timeouts: Timeouts::default() }
+        Way { app, private: Vec::new(), tls: None, timeouts: Timeouts::default(), bound: None }
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Opening<'_> {
     async fn lease(&self) -> Result<Lease, Fault> {
         match self.exchange.fetch.pool.take_for_tunnel(&self.exchange.key) {
             KeptForTunnel::Lease(lease) => return Ok(lease),
-            KeptForTunnel::Refused => return self.exchange.connect(Offer::Http1).await,
+            KeptForTunnel::Refused => return Ok(self.exchange.connect(Offer::Http1).await?),
             KeptForTunnel::Nothing => {}
         }
         self.new_lease().await
@@ -97,7 +97,7 @@ impl Opening<'_> {
         let told = timeout_at(self.exchange.connect_until(), h2.told_tunnels()).await;
         match told.map_err(|_| late("to say its settings"))? {
             true => Ok(lease),
-            false => self.exchange.connect(Offer::Http1).await,
+            false => Ok(self.exchange.connect(Offer::Http1).await?),
         }
     }
 

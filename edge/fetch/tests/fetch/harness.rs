@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use eyot_bundle::grant::PrivateNet;
-use eyot_bundle::release::{Timeouts, UpstreamTls};
+use eyot_bundle::release::upstream::{Timeouts, UpstreamTls};
 use eyot_fetch::{Fetch, Options, Resolver};
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
@@ -47,7 +47,7 @@ pub(crate) fn way() -> Way {
 pub(crate) fn way_of(app: &str, nets: &[&str]) -> Way {
     let net = |net: &&str| PrivateNet { net: net.parse().expect("a network"), ports: Vec::new() };
     let app = app.parse().expect("a name");
-    Way { app, private: nets.iter().map(net).collect(), tls: None, timeouts: Timeouts::default() }
+    Way { app, private: nets.iter().map(net).collect(), tls: None, timeouts: Timeouts::default(), bound: None }
 }
 
 /// The same way with authorities and a name of its own.

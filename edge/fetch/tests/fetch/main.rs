@@ -1,5 +1,6 @@
 //! The way out against real servers, good and hostile, on loopback.
 
+mod bounds;
 mod exchange;
 mod harness;
 mod heads;

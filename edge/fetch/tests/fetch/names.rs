@@ -1,6 +1,8 @@
 //! Which addresses are reached: literals, names, names that change, and the node itself.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use eyot_fetch::Resolver;
 use eyot_plan::fault::Code;
@@ -148,4 +150,42 @@ async fn a_resolver_that_says_nothing_ends_within_the_time_to_connect() {
     let mut way = way();
     way.timeouts.connect_ms = 100;
     assert_eq!(outcome(&fetch, &way, get("http://slow.test/")).await, Err(Code::UpstreamTimeout));
+}
+
+#[tokio::test]
+async fn a_kept_connection_to_an_address_that_its_name_no_longer_has_carries_nothing_new() {
+    // Two servers on one port, and a name that moves from one to the other.
+    let moved = Arc::new(AtomicBool::new(false));
+    let old = says("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nold").await;
+    let port = old.address.port();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.expect("the same port");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            while read_head(&mut stream).await.is_some() {
+                let said = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nnew";
+                tokio::io::AsyncWriteExt::write_all(&mut stream, said).await.expect("written");
+            }
+        }
+    });
+    let told = Arc::clone(&moved);
+    let server = dns(move |_, _| {
+        let last = if told.load(Ordering::SeqCst) { 2 } else { 1 };
+        Some(vec![IpAddr::from([127, 0, 0, last])])
+    })
+    .await;
+    for (addresses_ms, expect) in [(0, "new"), (3_600_000, "old")] {
+        moved.store(false, Ordering::SeqCst);
+        let fetch = fetch_with(|options| {
+            options.resolver = Resolver::Servers(vec![server]);
+            options.addresses_ms = addresses_ms;
+        });
+        let way = way();
+        let ask = || outcome(&fetch, &way, get(format!("http://moves.test:{port}/")));
+        assert_eq!(ask().await, ok("old"));
+        until(|| fetch.idle() == 1).await;
+        assert_eq!(ask().await, ok("old"));
+        until(|| fetch.idle() == 1).await;
+        moved.store(true, Ordering::SeqCst);
+        assert_eq!(ask().await, ok(expect), "{addresses_ms}");
+    }
 }
