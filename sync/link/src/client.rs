@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::line::{Endpoint, Line, Patience, Protocol};
 use crate::path;
 use crate::problem::{PROBLEM_BYTES_MAX, Problem};
+use crate::purge::Since;
 use crate::signature::{self, Covered};
 use crate::tls::{self, Authorities};
 use crate::watch::WatchStream;
@@ -174,9 +175,9 @@ impl Client {
         if Digest::of(&bytes) == sha256 { Ok(bytes) } else { Err(Error::Digest { digest: sha256 }) }
     }
 
-    /// The stream of changes after `seq`.
-    pub async fn watch(&self, seq: u64) -> Result<WatchStream, Error> {
-        let answer = self.ask(&Ask::get(path::watch(seq))).await?.good().await?;
+    /// The stream of changes after `seq`, and of purges after those that were done.
+    pub async fn watch(&self, seq: u64, purged: Option<&Since>) -> Result<WatchStream, Error> {
+        let answer = self.ask(&Ask::get(path::watch(seq, purged))).await?.good().await?;
         Ok(WatchStream::new(answer.response.into_body(), answer.url))
     }
 

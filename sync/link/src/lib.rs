@@ -17,6 +17,7 @@ mod ndjson;
 pub mod path;
 pub mod problem;
 pub mod publish;
+pub mod purge;
 pub mod signature;
 pub mod status;
 pub mod tail;

@@ -2,6 +2,8 @@
 
 use eyot_bundle::digest::Digest;
 
+use crate::purge::Since;
+
 /// What every path begins with.
 pub const ROOT: &str = "/v1";
 
@@ -32,9 +34,12 @@ pub fn blob(digest: Digest) -> String {
     format!("{ROOT}/blobs/{digest}")
 }
 
-/// The stream of changes after `seq`.
-pub fn watch(seq: u64) -> String {
-    format!("{ROOT}/watch?seq={seq}")
+/// The stream of changes after `seq`, and of purges after those that were done.
+pub fn watch(seq: u64, purged: Option<&Since>) -> String {
+    match purged {
+        Some(Since { log, n }) => format!("{ROOT}/watch?seq={seq}&purge={n}&log={log}"),
+        None => format!("{ROOT}/watch?seq={seq}"),
+    }
 }
 
 /// The reports of nodes.
@@ -66,6 +71,11 @@ pub fn releases(app: &str) -> String {
 /// The turns of an app's schedules.
 pub fn lease(app: &str) -> String {
     format!("{APPS}/{app}/lease")
+}
+
+/// The purges of an app.
+pub fn purge(app: &str) -> String {
+    format!("{APPS}/{app}/purge")
 }
 
 /// What is told of an app, as it happens.

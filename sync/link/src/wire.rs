@@ -13,6 +13,7 @@ use eyot_bundle::refusal::Reason;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::acme::Sealed;
+use crate::purge::Told;
 use crate::tail::Tail;
 
 /// A line of a watch stream longer than this ends the stream, in bytes.
@@ -62,6 +63,8 @@ pub enum WatchLine {
     Challenge(Sealed),
     /// The state is now at `seq`.
     Change(Change),
+    /// Purges that the node has not done.
+    Purges(Told),
     /// Somebody follows an app: send what is told of it.
     Tail(Tail),
 }
@@ -82,6 +85,7 @@ pub struct Change {
 struct AnyLine {
     challenge: Option<serde_json::Value>,
     tail: Option<serde_json::Value>,
+    purges: Option<serde_json::Value>,
     beat: Option<jiff::Timestamp>,
     seq: Option<u64>,
     #[serde(default)]
@@ -90,8 +94,11 @@ struct AnyLine {
 
 impl WatchLine {
     /// Reads one line, without its end. `None`: a kind of line that this build does not know.
-    pub fn decode(line: &[u8]) -> Result<Option<Self>, serde_json::Error> {
-        let line: AnyLine = serde_json::from_slice(line)?;
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, serde_json::Error> {
+        let line: AnyLine = serde_json::from_slice(bytes)?;
+        if line.purges.is_some() {
+            return Ok(Told::read(bytes).map(Self::Purges));
+        }
         Ok(match (line.seq, line.beat, line.challenge, line.tail) {
             (Some(seq), ..) => Some(Self::Change(Change { seq, inline: line.inline })),
             (None, Some(beat), ..) => Some(Self::Beat(beat)),
@@ -107,6 +114,7 @@ impl WatchLine {
         let value = match self {
             Self::Beat(beat) => serde_json::json!({ "beat": beat }),
             Self::Challenge(challenge) => serde_json::json!({ "challenge": challenge }),
+            Self::Purges(told) => serde_json::json!(told),
             Self::Tail(tail) => serde_json::json!({ "tail": tail }),
             Self::Change(change) => serde_json::json!({ "seq": change.seq, "inline": change.inline }),
         };
@@ -374,7 +382,7 @@ mod tests {
         let told = WatchLine::decode(tail).expect("a line").expect("one that is known");
         assert!(matches!(&told, WatchLine::Tail(tail) if tail.app.as_str() == "shop"));
         assert_eq!(told.encode(), [&tail[..], b"\n"].concat());
-        for later in [r#"{"tail":7}"#, r#"{"purges":[{"n":77}]}"#, r#"{"challenge":{}}"#, "{}"] {
+        for later in [r#"{"tail":7}"#, r#"{"purges":[]}"#, r#"{"challenge":{}}"#, "{}"] {
             assert_eq!(WatchLine::decode(later.as_bytes()).expect("a line"), None);
         }
         assert!(WatchLine::decode(b"[1]").is_err());

@@ -256,12 +256,12 @@ async fn a_watch_that_ends_or_talks_nonsense_is_an_error() {
     })
     .await;
     let client = client(&[&parent]);
-    let mut stream = client.watch(0).await.expect("a stream");
+    let mut stream = client.watch(0, None).await.expect("a stream");
     stream.next().await.expect("a line");
     assert!(matches!(stream.next().await, Err(Error::Broken { .. })));
-    assert!(matches!(client.watch(0).await.expect("a stream").next().await, Err(Error::Malformed { .. })));
-    assert!(matches!(client.watch(0).await.expect("a stream").next().await, Err(Error::TooLarge { .. })));
-    assert!(matches!(client.watch(0).await, Err(Error::Refused { status: 403, .. })));
+    assert!(matches!(client.watch(0, None).await.expect("a stream").next().await, Err(Error::Malformed { .. })));
+    assert!(matches!(client.watch(0, None).await.expect("a stream").next().await, Err(Error::TooLarge { .. })));
+    assert!(matches!(client.watch(0, None).await, Err(Error::Refused { status: 403, .. })));
 }
 
 #[test]

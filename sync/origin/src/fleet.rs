@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eyot_bundle::name::Name;
+use eyot_link::purge::NodeProgress;
 use eyot_link::status::FleetNode;
 use eyot_link::wire::{Report, ReportAnswer};
 use http::StatusCode;
@@ -34,6 +35,8 @@ struct Known {
     streams: usize,
     reported: Option<(Timestamp, Report)>,
     seq: Option<u64>,
+    /// The last purge that it said it has done, and when it said so first.
+    purge: Option<(u64, Timestamp)>,
 }
 
 /// A stream that a node holds; counted until it is dropped.
@@ -91,6 +94,9 @@ impl Fleet {
         let known_seq = {
             let mut nodes = self.lock();
             let known = nodes.entry(node.clone()).or_default();
+            if known.purge.is_none_or(|(purge, _)| purge != report.purge) {
+                known.purge = Some((report.purge, now));
+            }
             known.reported = Some((now, report));
             known.seq
         };
@@ -126,6 +132,24 @@ impl Fleet {
             (name.clone(), row)
         };
         view.nodes.iter().map(node).collect()
+    }
+
+    /// How far the nodes of the fleet document are with purges.
+    pub(crate) fn purges(&self, view: &View) -> BTreeMap<Name, NodeProgress> {
+        let known = self.lock();
+        let living = view.nodes.iter().filter(|(_, node)| !node.revoked);
+        let row = |(name, node): (&Name, &eyot_bundle::fleet::Node)| {
+            let status = known.get(name);
+            let purge = status.and_then(|status| status.purge);
+            let row = NodeProgress {
+                region: node.region.clone(),
+                watching: status.is_some_and(|status| status.streams > 0),
+                purge: purge.map_or(0, |(purge, _)| purge),
+                since: purge.map(|(_, at)| at),
+            };
+            (name.clone(), row)
+        };
+        living.map(row).collect()
     }
 
     /// Forgets nodes that left the fleet document.

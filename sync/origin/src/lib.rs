@@ -18,6 +18,7 @@ pub mod heads;
 mod job;
 mod metrics;
 mod nonces;
+mod purges;
 mod run;
 pub mod signer;
 mod tails;

@@ -28,6 +28,7 @@ impl Metrics {
         with_local_recorder(&recorder, || {
             metrics::describe_counter!("eyot_origin_calls_total", "Calls of the wire, by status.");
             metrics::describe_counter!("eyot_origin_publishes_total", "Tries to publish, by what came of them.");
+            metrics::describe_counter!("eyot_origin_purges_total", "Purges, by kind and what came of them.");
             metrics::describe_counter!(
                 "eyot_origin_turns_total",
                 "Turns of schedules that nodes asked for, by answer."
@@ -56,6 +57,14 @@ impl Metrics {
     pub(crate) fn publish(&self, app: &str, result: &'static str) {
         with_local_recorder(&self.recorder, || {
             metrics::counter!("eyot_origin_publishes_total", "app" => app.to_owned(), "result" => result).increment(1);
+        });
+    }
+
+    /// Counts a purge. Apps come from the operator's metadata, kinds and results are few.
+    pub(crate) fn purge(&self, app: &str, kind: &'static str, result: &'static str) {
+        with_local_recorder(&self.recorder, || {
+            let labels = [("app", app.to_owned()), ("kind", kind.to_owned()), ("result", result.to_owned())];
+            metrics::counter!("eyot_origin_purges_total", &labels).increment(1);
         });
     }
 

@@ -22,6 +22,7 @@ use crate::heads::redb::RedbHeads;
 use crate::heads::{Heads as _, HeadsError};
 use crate::job::Job;
 use crate::metrics::Metrics;
+use crate::purges::Purges;
 use crate::signer::{Signer, SignerError, secret_path};
 use crate::wire::{Limits, Wire};
 
@@ -121,9 +122,9 @@ pub(crate) async fn run_within(
     let (end, ending) = watch::channel(false);
     let acme = Acme::default();
     acme.reload(&catalog.heads).await.map_err(Error::State)?;
-    let metrics_of_wire = Arc::clone(&metrics);
-    let wire =
-        Wire::new(Arc::clone(&catalog), audit, fleet.clone(), acme.clone(), metrics_of_wire, ending, bounds.wire);
+    let purges = Purges::open(&catalog.heads, catalog.view().apps.keys()).await.map_err(Error::State)?;
+    let told = (acme.clone(), purges);
+    let wire = Wire::new(Arc::clone(&catalog), audit, fleet.clone(), told, Arc::clone(&metrics), ending, bounds.wire);
     let health = Arc::new(Health { catalog: Arc::clone(&catalog), fleet: fleet.clone(), metrics, certificates });
     let bound =
         Bound { wire: sockets.tls_addresses(), admin: listeners.iter().filter_map(Listener::address).collect() };

@@ -108,6 +108,8 @@ pub(crate) struct Holder {
     pub(crate) key: PublicKey,
     /// The apps it publishes.
     pub(crate) apps: BTreeSet<Name>,
+    /// The apps it may purge, and nothing else of them.
+    pub(crate) purges: BTreeSet<Name>,
     /// Whether it holds `root`, `targets` or `fleet`.
     pub(crate) operator: bool,
 }
@@ -208,10 +210,13 @@ fn holders(
     apps: &BTreeMap<Name, AppView>,
 ) -> Result<BTreeMap<String, Holder>, Denied> {
     let mut holders: BTreeMap<String, Holder> = BTreeMap::new();
-    let empty = |key| Holder { key, apps: BTreeSet::new(), operator: false };
+    let empty = |key| Holder { key, apps: BTreeSet::new(), purges: BTreeSet::new(), operator: false };
     for (name, app) in apps {
         for (id, key) in &app.trust.keys {
             holders.entry(id.clone()).or_insert_with(|| empty(*key)).apps.insert(name.clone());
+        }
+        for key in &app.trust.grant.keys.purge {
+            holders.entry(key.id()).or_insert_with(|| empty(*key)).purges.insert(name.clone());
         }
     }
     let mut operators = root_keys(files, first_root, &["root", "targets"])?;

@@ -6,6 +6,7 @@ mod auth;
 mod blob;
 mod body;
 mod limits;
+mod purge;
 mod read;
 mod tail;
 mod turns;
@@ -31,6 +32,7 @@ use crate::fleet::Fleet;
 use crate::heads::Heads;
 use crate::metrics::Metrics;
 use crate::nonces::Nonces;
+use crate::purges::Purges;
 use crate::tails::Tails;
 use crate::turns::Turns;
 use crate::view::View;
@@ -43,6 +45,7 @@ pub(crate) struct Wire<H, B> {
     pub(crate) fleet: Fleet,
     pub(crate) metrics: Arc<Metrics>,
     acme: Acme,
+    purges: Purges,
     turns: Turns,
     nonces: Nonces,
     tails: Tails,
@@ -65,7 +68,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         catalog: Arc<Catalog<H, B>>,
         audit: Audit,
         fleet: Fleet,
-        acme: Acme,
+        (acme, purges): (Acme, Purges),
         metrics: Arc<Metrics>,
         ending: tokio::sync::watch::Receiver<bool>,
         limits: Limits,
@@ -77,6 +80,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
             audit,
             fleet,
             acme,
+            purges,
             turns: Turns::default(),
             metrics,
             nonces,
@@ -92,6 +96,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         let view = self.catalog.view();
         let now = Timestamp::now();
         let caller = auth::caller(&view, &self.nonces, &parts, now)?;
+        caller.may_ask(parts.uri.path())?;
         let path = parts.uri.path().to_owned();
         let rest = path.strip_prefix("/v1/").ok_or_else(|| Denied::not_found("every path begins with /v1/"))?;
         let segments: Vec<&str> = rest.split('/').collect();
@@ -127,6 +132,8 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
             ["apps"] if get => self.apps(asked),
             ["apps", app, "releases"] if get => self.releases(asked, &name(app)?),
             ["apps", app, "releases"] if post => self.publish(asked, body, name(app)?).await,
+            ["apps", app, "purge"] if get => self.purge_progress(asked, &name(app)?),
+            ["apps", app, "purge"] if post => self.purge(asked, body, name(app)?).await,
             ["apps", app, "lease"] if post => self.turn(asked, body, &name(app)?).await,
             ["apps", app, "tail"] if get => self.follow(asked, name(app)?).await,
             ["tail", id] if post => self.tail(asked, body, id).await,

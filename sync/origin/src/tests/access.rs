@@ -162,8 +162,8 @@ fn a_node_that_is_put_out_loses_its_stream_and_its_way_in() {
     let origin = house.start_granted();
     let (node, other) = (house.node(&origin, "fra-1"), house.node(&origin, "fra-2"));
     block_on(async {
-        let mut stream = node.watch(0).await.expect("a stream");
-        let mut others = other.watch(0).await.expect("a stream");
+        let mut stream = node.watch(0, None).await.expect("a stream");
+        let mut others = other.watch(0, None).await.expect("a stream");
         change(&mut stream).await;
         change(&mut others).await;
         let mut nodes = House::nodes();

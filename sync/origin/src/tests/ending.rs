@@ -19,7 +19,7 @@ fn an_origin_that_ends_ends_its_streams_and_answers_what_is_in_flight_before_it_
     block_on(async {
         let mut streams = Vec::new();
         for node in &nodes {
-            let mut stream = node.watch(0).await.expect("a stream");
+            let mut stream = node.watch(0, None).await.expect("a stream");
             change(&mut stream).await;
             streams.push(stream);
         }

@@ -171,6 +171,7 @@ impl House {
             egress_private: Vec::new(),
             stores: eyot_bundle::grant::own_engine(),
             placement: "*".to_owned(),
+            keys: Default::default(),
         }
     }
 
@@ -334,6 +335,8 @@ pub(crate) fn release(app: &str, number: u64, previous: &[u64]) -> Release {
         on_fault: Default::default(),
         fallback: None,
         early_data: false,
+        cache: None,
+        policy: Default::default(),
     };
     Release {
         format: 1,

@@ -6,5 +6,6 @@ mod ending;
 pub(crate) mod house;
 mod most;
 mod publish;
+mod purges;
 mod refused;
 mod turns;

@@ -182,18 +182,18 @@ fn a_node_holds_eight_streams_and_all_nodes_so_many_until_one_ends() {
     block_on(async {
         let mut held = Vec::new();
         for _ in 0..8 {
-            held.push(one.watch(0).await.expect("a stream"));
+            held.push(one.watch(0, None).await.expect("a stream"));
         }
-        assert_eq!(one.watch(0).await.expect_err("the ninth").code(), Some("streams"));
-        let (_first, last) = (two.watch(0).await.expect("a stream"), two.watch(0).await.expect("a stream"));
-        assert_eq!(two.watch(0).await.expect_err("the eleventh of all").code(), Some("overloaded"));
+        assert_eq!(one.watch(0, None).await.expect_err("the ninth").code(), Some("streams"));
+        let (_first, last) = (two.watch(0, None).await.expect("a stream"), two.watch(0, None).await.expect("a stream"));
+        assert_eq!(two.watch(0, None).await.expect_err("the eleventh of all").code(), Some("overloaded"));
         drop(last);
         // The origin hears of the end of a stream when it hears of it.
-        while let Err(error) = two.watch(0).await {
+        while let Err(error) = two.watch(0, None).await {
             assert_eq!(error.code(), Some("overloaded"), "{error}");
         }
         held.clear();
-        while let Err(error) = one.watch(0).await {
+        while let Err(error) = one.watch(0, None).await {
             assert!(matches!(error.code(), Some("overloaded" | "streams")), "{error}");
         }
     });
@@ -209,7 +209,7 @@ fn metadata_that_is_too_large_for_a_line_is_left_for_nodes_to_fetch() {
         let root = std::fs::read(house.folder.path().join("root.json")).expect("the root");
         let mut trust = eyot_bundle::trust::Trust::new(&root).expect("the root");
         block_on(async {
-            let told = change(&mut node.watch(0).await.expect("a stream")).await;
+            let told = change(&mut node.watch(0, None).await.expect("a stream")).await;
             assert_eq!((told.seq, !told.inline.is_empty()), (1, is_inline));
             let inline = told.inline.into_iter().map(|(file, bytes)| (file, bytes.0.into())).collect();
             assert_eq!(round(&mut trust, &node, &inline).await == 0, is_inline);

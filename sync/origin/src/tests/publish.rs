@@ -46,7 +46,7 @@ fn inline(change: Change) -> BTreeMap<String, Bytes> {
     change.inline.into_iter().map(|(file, bytes)| (file, bytes.0.into())).collect()
 }
 
-fn report(seq: u64, active: u64) -> Report {
+pub(super) fn report(seq: u64, active: u64) -> Report {
     Report {
         node: name("fra-1"),
         region: "eu-fra".to_owned(),
@@ -73,7 +73,7 @@ fn a_release_reaches_a_watching_node_at_once_with_all_that_it_must_verify() {
     let wasm = wasm(&"one".repeat(300_000));
     let shop = with_function(release("shop", 1, &[]), &wasm);
     block_on(async {
-        let mut stream = node.watch(0).await.expect("a stream");
+        let mut stream = node.watch(0, None).await.expect("a stream");
         let mut trust = Trust::new(&root).expect("the root");
         let first = change(&mut stream).await;
         assert_eq!(first.seq, 1);
@@ -152,7 +152,7 @@ fn a_node_that_missed_everything_catches_up_by_asking() {
         }
         round(&mut trust, &node, &BTreeMap::new()).await;
         assert_eq!(trust.seq(), 3);
-        let mut stream = node.watch(3).await.expect("a stream");
+        let mut stream = node.watch(3, None).await.expect("a stream");
         assert!(matches!(stream.next().await.expect("a line"), WatchLine::Beat(_)), "nothing is new");
     });
 }
@@ -170,7 +170,7 @@ fn a_rollback_is_a_control_that_every_node_is_told_of() {
         assert_eq!(early.code(), Some("not_found"));
         publisher.publish(&one.app, &house.publish(&one, &[])).await.expect("a publish");
         publisher.publish(&two.app, &house.publish(&two, &[&one])).await.expect("a publish");
-        let mut stream = node.watch(3).await.expect("a stream");
+        let mut stream = node.watch(3, None).await.expect("a stream");
         let back = publisher.rollout(&one.app, &ask(Action::Rollback, Some(1))).await.expect("a rollback");
         assert_eq!((back.seq, change(&mut stream).await.seq), (4, 4));
         let rollout = publisher.releases(&one.app).await.expect("the releases").rollout.expect("a rollout");

@@ -60,6 +60,20 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// A key that is only there to purge may ask for nothing else.
+    pub(crate) fn may_ask(&self, path: &str) -> Result<(), Denied> {
+        match self {
+            Self::Signer { holder, .. } if !holder.operator && holder.apps.is_empty() => {
+                let is_purge = path.starts_with("/v1/apps/") && path.ends_with("/purge");
+                let refused = || not_yours("this key may purge, and nothing else".to_owned());
+                is_purge.then_some(()).ok_or_else(refused)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Finds out who asks.
 pub(crate) fn caller(view: &View, nonces: &Nonces, parts: &Parts, now: Timestamp) -> Result<Caller, Denied> {
     if parts.headers.contains_key(AUTHORIZATION) {
@@ -123,6 +137,14 @@ pub(crate) fn publisher_or_operator<'a>(caller: &'a Caller, app: &Name) -> Resul
     match caller {
         Caller::Signer { id, holder, .. } if holder.operator => Ok(id),
         caller => publisher(caller, app),
+    }
+}
+
+/// The signer, if it may purge what is kept of `app`.
+pub(crate) fn purger<'a>(caller: &'a Caller, app: &Name) -> Result<&'a str, Denied> {
+    match caller {
+        Caller::Signer { id, holder, .. } if holder.purges.contains(app) => Ok(id),
+        caller => publisher_or_operator(caller, app),
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
 use eyot_link::acme::Sealed;
+use eyot_link::purge::{Since, Told};
 use eyot_link::tail::Tail;
 use eyot_link::wire::{BEAT_MS, Base64, Change, WatchLine};
 use eyot_plan::body::Body;
@@ -24,11 +25,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::auth::{self, Caller};
 use super::{Asked, Wire};
-use crate::acme::{Told, is_fresh};
+use crate::acme::{Told as Challenge, is_fresh};
 use crate::blobs::Blobs;
 use crate::denied::Denied;
 use crate::fleet::Stream;
 use crate::heads::Heads;
+use crate::purges::Purges;
 use crate::view::View;
 
 impl<H: Heads, B: Blobs> Wire<H, B> {
@@ -36,9 +38,7 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
         let Caller::Node(node) = &asked.caller else {
             return Err(auth::not_yours("only nodes watch".to_owned()));
         };
-        let query = asked.parts.uri.query().unwrap_or_default();
-        let seq = query.strip_prefix("seq=").unwrap_or("0").parse();
-        let seq: u64 = seq.map_err(|_| Denied::malformed("`seq` is the number of the last state that is known"))?;
+        let (seq, purged) = since(asked.parts.uri.query().unwrap_or_default())?;
         if asked.parts.method == Method::HEAD {
             return Ok(Response::new(eyot_plan::body::empty()));
         }
@@ -53,6 +53,10 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
             views,
             challenges: self.acme.challenges(),
             told: 0,
+            purges: self.purges.clone(),
+            purging: self.purges.changes(),
+            purged,
+            located: false,
             tails: self.tails.orders(),
             tails_told: BTreeSet::new(),
             ending: self.ending.clone(),
@@ -74,6 +78,23 @@ impl<H: Heads, B: Blobs> Wire<H, B> {
     }
 }
 
+/// What a node knows: the state, and how far it is with purges.
+fn since(query: &str) -> Result<(u64, Option<Since>), Denied> {
+    let number = |what: &str, text: &str| {
+        text.parse::<u64>().map_err(|_| Denied::malformed(format!("`{what}` is the number of the last that is known")))
+    };
+    let (mut seq, mut n, mut log) = (0, None, None);
+    for (name, value) in query.split('&').filter_map(|part| part.split_once('=')) {
+        match name {
+            "seq" => seq = number("seq", value)?,
+            "purge" => n = Some(number("purge", value)?),
+            "log" => log = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    Ok((seq, log.zip(n).map(|(log, n)| Since { log, n })))
+}
+
 /// The times at which a quiet stream says that it is there.
 pub(super) fn beat() -> Interval {
     let period = Duration::from_millis(BEAT_MS);
@@ -86,9 +107,15 @@ pub(super) fn beat() -> Interval {
 struct Watching {
     node: Name,
     views: watch::Receiver<Arc<View>>,
-    challenges: watch::Receiver<(u64, Arc<Vec<Told>>)>,
+    challenges: watch::Receiver<(u64, Arc<Vec<Challenge>>)>,
     /// The last challenge that the node was told.
     told: u64,
+    purges: Purges,
+    purging: watch::Receiver<u64>,
+    /// How far the node was told of purges.
+    purged: Option<Since>,
+    /// Whether the stream said how far the log of purges is.
+    located: bool,
     tails: watch::Receiver<Arc<Vec<Tail>>>,
     /// The orders that the node was told, of those that there are.
     tails_told: BTreeSet<String>,
@@ -108,6 +135,10 @@ impl Watching {
     /// The next line; `None`: the end.
     async fn next(&mut self) -> Option<WatchLine> {
         loop {
+            // Before all else: who begins to answer again must not answer what was purged meanwhile.
+            if let Some(told) = self.purge() {
+                return Some(WatchLine::Purges(told));
+            }
             if let Some(challenge) = self.challenge() {
                 return Some(WatchLine::Challenge(challenge));
             }
@@ -116,6 +147,7 @@ impl Watching {
             }
             let beat = tokio::select! {
                 _ = self.ending.wait_for(|ending| *ending) => return None,
+                changed = self.purging.changed() => changed.map(|()| false).ok()?,
                 changed = self.challenges.changed() => changed.map(|()| false).ok()?,
                 changed = self.tails.changed() => changed.map(|()| false).ok()?,
                 changed = self.views.changed() => changed.map(|()| false).ok()?,
@@ -136,6 +168,16 @@ impl Watching {
                 None => {}
             }
         }
+    }
+
+    /// The next purges that the node was not told yet. The first line of a stream says how far the log is in any case.
+    fn purge(&mut self) -> Option<Told> {
+        self.purging.borrow_and_update();
+        let first = !std::mem::replace(&mut self.located, true);
+        let since = self.purged.as_ref();
+        let told = self.purges.since(since, first)?;
+        self.purged = Some(Since { log: told.log.clone(), n: told.n });
+        Some(told)
     }
 
     /// The next challenge that the node was not told yet.
@@ -203,11 +245,17 @@ mod tests {
         seen.mark_changed();
         let (fleet, acme) = (crate::fleet::Fleet::default(), crate::acme::Acme::default());
         let tails = crate::tails::Tails::default();
+        let heads = crate::heads::redb::RedbHeads::open(&house.folder.path().join("heads.redb")).expect("the heads");
+        let purges = Purges::open(&heads, []).await.unwrap_or_else(|denied| panic!("{denied}"));
         let mut watching = Watching {
             node: name("fra-1"),
             views: seen,
             challenges: acme.challenges(),
             told: 0,
+            purging: purges.changes(),
+            purges,
+            purged: None,
+            located: false,
             tails: tails.orders(),
             tails_told: BTreeSet::new(),
             ending,
@@ -219,6 +267,10 @@ mod tests {
             _stream: fleet.stream(&name("fra-1")).unwrap_or_else(|denied| panic!("{denied}")),
         };
         let begun = Instant::now();
+        assert!(
+            matches!(watching.next().await, Some(WatchLine::Purges(told)) if told.missed),
+            "it is told where the log is"
+        );
         for beats in 0..4 {
             assert!(matches!(watching.next().await, Some(WatchLine::Beat(_))));
             assert_eq!(begun.elapsed().as_secs(), 15 * beats);
