@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use eyot_bundle::grant::{Ceilings, Grant, GrantState, PrivateNet, Share, own_engine};
+use eyot_bundle::grant::{Ceilings, Grant, GrantState, Keys, PrivateNet, Share, own_engine};
 use eyot_bundle::host::HostPattern;
 use eyot_bundle::name::Name;
 use eyot_bundle::release::Engine;
@@ -25,6 +25,7 @@ use crate::reach::Reach;
     after_help = "Examples:
   eyot app add shop --host shop.example.com --host '*.shop.example.com' --key alice.pub
   eyot app add shop --replace --host shop.example.com --key alice.pub --cpu 200ms --private 10.1.0.0/16=443
+  eyot app add shop --replace --host shop.example.com --key alice.pub --purge-key cms.pub
   eyot app suspend shop --origin https://origin.example.net:7443
   eyot app list"
 )]
@@ -78,6 +79,9 @@ pub(crate) struct Add {
     /// An engine that its stores and queues may use beside the node's own; may stand several times.
     #[arg(long = "engine", value_parser = engine, value_name = "nats|redis")]
     engines: Vec<Engine>,
+    /// A public key that may purge what caches keep of the app, and nothing else; may stand several times.
+    #[arg(long = "purge-key", value_name = "PUBLIC-KEY")]
+    purgers: Vec<String>,
     /// Put this grant in place of the one the app has.
     #[arg(long)]
     replace: bool,
@@ -160,6 +164,7 @@ fn engines(named: &[Engine]) -> Vec<Engine> {
 
 async fn add(args: &Add, out: Out) -> anyhow::Result<()> {
     let keys = args.publishers.iter().map(|text| public_key(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let purge = args.purgers.iter().map(|text| public_key(text)).collect::<anyhow::Result<Vec<_>>>()?;
     if args.threshold == 0 || args.threshold as usize > keys.len() {
         bail!("--threshold {} is not 1 to {}, the number of keys", args.threshold, keys.len());
     }
@@ -175,6 +180,7 @@ async fn add(args: &Add, out: Out) -> anyhow::Result<()> {
         egress_private: args.egress_private.clone(),
         stores: engines(&args.engines),
         placement: "*".to_owned(),
+        keys: Keys { purge },
     };
     let ring = args.at.folder.ring();
     let draft = operator::targets(&ring)?;

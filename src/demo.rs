@@ -142,6 +142,7 @@ fn grant(project: &Project) -> Grant {
         egress_private: Vec::new(),
         stores: eyot_bundle::grant::own_engine(),
         placement: "*".to_owned(),
+        keys: Default::default(),
     }
 }
 

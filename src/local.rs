@@ -151,6 +151,7 @@ impl Local {
             egress_private: LOOPBACK.into_iter().map(private).collect::<anyhow::Result<_>>()?,
             stores,
             placement: "*".to_owned(),
+            keys: Default::default(),
         };
         let delegation = Delegation::app(&manifest.app, Holders::one(self.publisher.public()), grant);
         app::sign(&self.ring, delegation, &reach(&self.ring, &self.origin), out).await.map(drop)

@@ -22,6 +22,7 @@ mod origin;
 mod out;
 mod project;
 mod publish;
+mod purge;
 mod reach;
 mod releases;
 mod rollback;
@@ -65,6 +66,7 @@ enum Verb {
     Node(node::Args),
     Origin(origin::Args),
     Publish(publish::Args),
+    Purge(purge::Args),
     Releases(releases::Args),
     Rollback(rollback::Args),
     Secret(secret::Args),
@@ -106,6 +108,7 @@ fn run(verb: Verb, out: &Out) -> anyhow::Result<ExitCode> {
             Verb::New(args) => new::run(&args, *out).map(done),
             Verb::Origin(args) => origin::run(args, out).await.map(done),
             Verb::Publish(args) => publish::run(args, out).await.map(done),
+            Verb::Purge(args) => purge::run(args, out).await.map(done),
             Verb::Releases(args) => releases::run(args, out).await.map(done),
             Verb::Rollback(args) => rollback::run(args, out).await.map(done),
             Verb::Secret(args) => secret::run(&args, out).await.map(done),

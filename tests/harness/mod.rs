@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod client;
+pub(crate) mod faulty;
 pub(crate) mod nats;
 pub(crate) mod nspawn;
 pub(crate) mod pebble;

@@ -41,7 +41,7 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Starts it: `/echo` streams the request back with its trailers and its fields as `x-saw-<name>`, `/feed` gives what
     /// it is told to give, `/large` is a GiB of zeros, `/never` never answers, `/sum` says the length and the digest of what
-    /// it was sent, all else says its path.
+    /// it was sent, all else says its path. `?type=` is what an answer says it is.
     pub(crate) fn start() -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -99,6 +99,9 @@ async fn answer(
         std::future::pending::<()>().await;
     }
     let mut response = Response::builder();
+    if let Some(of) = request.uri().query().and_then(|query| query.strip_prefix("type=")) {
+        response = response.header("content-type", of).header("etag", "\"a\"").header("accept-ranges", "bytes");
+    }
     for (name, value) in request.headers() {
         response = response.header(format!("x-saw-{name}"), value);
     }

@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("origin", "sync/origin", &["front", "link", "plan", "bundle"]),
     ("front", "edge/front", &["h3", "plan"]),
     ("guest", "edge/guest", &["plan", "bundle"]),
+    ("cache", "edge/cache", &["plan"]),
     ("fetch", "edge/fetch", &["h3", "plan"]),
     ("link", "sync/link", &["h3", "bundle"]),
     ("state", "edge/state", &["plan", "bundle"]),

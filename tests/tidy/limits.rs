@@ -7,6 +7,7 @@ use super::source::{files, root};
 /// Where the tests of each crate are, by the word that `LIMITS.md` has for it.
 const CRATES: &[(&str, &[&str])] = &[
     ("bundle", &["sync/bundle/src", "sync/bundle/tests"]),
+    ("cache", &["edge/cache/src", "edge/cache/tests"]),
     ("e2e", &["tests"]),
     ("eyot", &["src"]),
     ("fetch", &["edge/fetch/src", "edge/fetch/tests"]),

@@ -4,6 +4,7 @@
 //! It must never be reachable from outside: TCP is loopback only, the rest is a socket file of mode 0660.
 
 mod answer;
+mod purge;
 
 use std::future::Future;
 use std::io;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eyot_front::{Certificates, Counts};
-use http::{Method, Response};
+use http::{Method, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -37,8 +38,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the histograms are folded.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// How a request is answered: the door it came through, its method, its path.
-type Answers = Arc<dyn Fn(answer::Door, &Method, &str) -> Response<Full<Bytes>> + Send + Sync>;
+/// How a request is answered: the door it came through, its method, its path and query.
+type Answers = Arc<dyn Fn(answer::Door, &Method, &Uri) -> Response<Full<Bytes>> + Send + Sync>;
 
 /// The state of releases and sync, as JSON: what `/status` says under `sync`.
 pub type Status = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
@@ -195,7 +196,7 @@ impl Drop for Admin {
 async fn run(sockets: Sockets, shown: Arc<Shown>, stopped: oneshot::Receiver<()>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let answering = Arc::clone(&shown);
-    let answers: Answers = Arc::new(move |door, method, path| answer::answer(&answering, door, method, path));
+    let answers: Answers = Arc::new(move |door, method, uri| answer::answer(&answering, door, method, uri));
     for socket in sockets.tcp {
         let socket = socket.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(socket));
         match socket {
@@ -284,7 +285,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let response = answers(door, request.method(), request.uri().path());
+        let response = answers(door, request.method(), request.uri());
         std::future::ready(Ok::<_, std::convert::Infallible>(response))
     });
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -305,7 +306,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_65th_connection_waits_until_one_that_asks_nothing_is_closed_after_10_s() {
-        let answers: Answers = Arc::new(|_, _, path| Response::new(Full::from(path.to_owned())));
+        let answers: Answers = Arc::new(|_, _, uri| Response::new(Full::from(uri.path().to_owned())));
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let connect = || async {
             let (here, there) = tokio::io::duplex(1 << 10);

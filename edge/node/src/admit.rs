@@ -44,7 +44,7 @@ pub(crate) fn admit(
 ) -> Result<(Request<Body>, Trail), Fault> {
     early(&mut request, came, route)?;
     let trail = Trail::enter(request.headers(), fleet)?;
-    let (body_bytes_max, header_bytes_max) = route.target.kind.limits();
+    let (body_bytes_max, header_bytes_max) = route.limits();
     let body_bytes_max = if came.connect.is_some() { u64::MAX } else { body_bytes_max };
     let head = head_bytes(request.uri(), request.headers());
     if head > header_bytes_max {

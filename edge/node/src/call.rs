@@ -18,6 +18,7 @@ use crate::edge::{Here, Known};
 use crate::entry::{Entry, Function};
 use crate::line::Asked;
 use crate::node::Node;
+use crate::purge::Purger;
 use crate::record::{Bill, Record};
 use crate::snapshot::Snapshots;
 
@@ -80,6 +81,7 @@ pub(crate) struct Kin {
     /// The client; none: it is an event.
     pub(crate) client: Option<Client>,
     pub(crate) here: Arc<Here>,
+    pub(crate) purger: Arc<Purger>,
     bill: Bill,
 }
 
@@ -107,6 +109,7 @@ impl Kin {
             trail: asked.trail.clone(),
             client: asked.seen.clone(),
             here: Arc::clone(&node.here),
+            purger: Arc::clone(&node.purger),
             bill,
         }
     }

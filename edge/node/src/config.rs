@@ -3,6 +3,7 @@
 //! Parsing touches no file but names them; [`secret`] reads those it points at. Nothing past here checks a value again.
 
 mod acme;
+pub mod cache;
 mod read;
 pub mod secret;
 mod stores;
@@ -44,6 +45,8 @@ pub struct Config {
     pub geo: Geo,
     /// The engines that keep the stores of apps.
     pub stores: Stores,
+    /// What is kept of answers.
+    pub cache: cache::Cache,
     /// What is logged.
     pub log: Log,
     /// What helps people who develop.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eyot_bundle::host;
-use eyot_bundle::release::Timeouts;
+use eyot_bundle::release::upstream::Timeouts;
 use eyot_bundle::web_origin::Scheme;
 use eyot_guest::{FetchTimeouts, Fetching, Log, LogLevel, LogStream, Remaining, Sender, Tree};
 use eyot_link::tail::{self, Line, Said};

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use eyot_bundle::name::Name;
-use eyot_guest::{Caller, Edge, Facts, Geo, Hint, Purge, PurgeError, Purging, Rate, Rated, Secret, SecretError};
+use eyot_guest::{
+    Caller, Edge, Facts, Geo, Hint, Purge, PurgeError, Purged, Purging, Rate, Rated, Secret, SecretError,
+};
+use eyot_link::purge::{Kind, PurgeRequest};
 
 use crate::call::Kin;
 use crate::entry::Function;
@@ -62,8 +65,22 @@ impl Edge for Known {
         // There is no cache that could keep to it.
     }
 
-    fn purge(&self, _purge: Purge) -> Purging {
-        let refused = if self.function.purges { PurgeError::Unavailable } else { PurgeError::NotPermitted };
-        Box::pin(std::future::ready(Err(refused)))
+    fn purge(&self, Purge { what, soft }: Purge) -> Purging {
+        if !self.function.purges {
+            return Box::pin(std::future::ready(Err(PurgeError::NotPermitted)));
+        }
+        let (kind, value) = match what {
+            Purged::App => (Kind::App, String::new()),
+            Purged::Key(key) => (Kind::Key, key),
+            Purged::Url(url) => (Kind::Url, url),
+        };
+        let (purger, app) = (Arc::clone(&self.kin.purger), self.kin.entry.app.clone());
+        Box::pin(async move {
+            let done = purger.everywhere(&app, PurgeRequest { kind, value, soft }).await;
+            done.map_err(|cause| {
+                tracing::warn!(%app, %cause, "a function's purge was not done everywhere");
+                PurgeError::Unavailable
+            })
+        })
     }
 }

@@ -6,27 +6,28 @@ mod events;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use eyot_bundle::grant::{Grant, PrivateNet};
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::{Reason, Refusal};
 use eyot_bundle::release::{self, Limits, OnFault, PathPattern, Release};
-use eyot_bundle::web_origin::{Egress, WebOrigin};
+use eyot_bundle::web_origin::Egress;
 use eyot_plan::fault::Fault;
 use eyot_plan::routes::Table;
-use eyot_plan::way::Way;
+use eyot_plan::way::{Bound, Way};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::watch;
 
 use crate::activate::aborts::Marked;
 use crate::blobs::Blobs;
 use crate::files::{self, Folder};
+use crate::policy::Policy;
 use crate::secrets::{Secrets, Vault};
 use crate::shares::Share;
 use crate::stores::Kept;
 use crate::telemetry::{Place, Text};
+use crate::upstreams::{Upstream, Upstreams};
 pub use events::{EventTarget, Events, Queue, Schedule};
 
 /// One app, ready to answer.
@@ -63,6 +64,8 @@ pub struct Route {
     pub fallback: Option<Target>,
     /// Whether safe requests may come in TLS early data.
     pub early_data: bool,
+    /// What is asked of requests and done to answers; none: nothing.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// A function that is asked before a target.
@@ -127,18 +130,6 @@ pub struct Function {
     pub way: Way,
 }
 
-/// An upstream.
-pub struct Upstream {
-    /// Its name, as a label.
-    pub label: Text,
-    /// Its servers: `https://api-1.internal:8443`.
-    pub servers: Vec<WebOrigin>,
-    /// How requests to it leave.
-    pub way: Way,
-    /// The server to begin with next.
-    next: AtomicUsize,
-}
-
 /// A fixed response.
 pub struct Respond {
     /// Its status.
@@ -167,6 +158,8 @@ pub struct Ground<'a> {
     pub blobs: &'a Blobs,
     /// The engines of stores.
     pub stores: &'a eyot_state::Stores,
+    /// What is known of upstreams.
+    pub upstreams: &'a Upstreams,
     /// Private networks the operator of this node opens.
     pub allow_private: &'a [(Name, PrivateNet)],
 }
@@ -180,7 +173,7 @@ impl Entry {
         let stores = Kept::of(ground.stores, release, grant)?;
         let builder = Builder { ground, release, grant, secrets: ground.vault.open(release)?, stores };
         let functions = release.functions.iter().map(|(name, it)| Ok((name, Arc::new(builder.function(name, it)?))));
-        let upstreams = release.upstreams.iter().map(|(name, it)| Ok((name, Arc::new(builder.upstream(name, it)?))));
+        let upstreams = release.upstreams.iter().map(|(name, it)| Ok((name, builder.upstream(name, it)?)));
         let folders = release.files.iter().map(|(name, it)| {
             let folder = Folder::open(&ground.blobs.path(it.bundle.sha256), it);
             let folder = folder.map_err(|it| Refusal::new(it.reason, format!("files `{name}`: {}", it.detail)))?;
@@ -274,11 +267,11 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn way(&self, tls: Option<release::UpstreamTls>, timeouts: release::Timeouts) -> Way {
+    fn way(&self, tls: Option<release::upstream::UpstreamTls>, timeouts: release::upstream::Timeouts) -> Way {
         let app = &self.release.app;
         let opened = self.ground.allow_private.iter().filter(|(of, _)| of == app).map(|(_, net)| net);
         let private = self.grant.egress_private.iter().chain(opened).cloned().collect();
-        Way { app: app.clone(), private, tls, timeouts }
+        Way { app: app.clone(), private, tls, timeouts, bound: None }
     }
 
     fn limits(&self, asked: Limits) -> Limits {
@@ -314,18 +307,14 @@ impl Builder<'_> {
             purges: function.purge,
             secrets: self.secrets.get(name).cloned().unwrap_or_default(),
             stores: self.stores.opened_by(function),
-            way: self.way(None, release::Timeouts::default()),
+            way: self.way(None, release::upstream::Timeouts::default()),
         })
     }
 
-    fn upstream(&self, name: &Name, upstream: &release::Upstream) -> Result<Upstream, Refusal> {
-        let servers = upstream.servers.iter().map(|text| parsed(text.parse::<WebOrigin>(), text));
-        Ok(Upstream {
-            label: name.as_str().to_owned().into(),
-            servers: servers.collect::<Result<_, _>>()?,
-            way: self.way(upstream.tls.clone(), upstream.timeouts),
-            next: AtomicUsize::new(0),
-        })
+    fn upstream(&self, name: &Name, upstream: &release::upstream::Upstream) -> Result<Arc<Upstream>, Refusal> {
+        let bound = upstream.connections_max.map(|connections_max| Bound { connections_max, queue: upstream.queue });
+        let way = Way { bound, ..self.way(upstream.tls.clone(), upstream.timeouts) };
+        parsed(self.ground.upstreams.of(name, upstream, way), name.as_str())
     }
 }
 
@@ -341,11 +330,14 @@ struct Targets<'a> {
 
 impl Targets<'_> {
     fn route(&self, route: &release::Route) -> Result<Route, Refusal> {
+        // A path that the route rewrites is a file's path as a whole.
+        let rewritten = route.policy.rewrite.as_ref().map(|to| PathPattern::Exact(to.clone()));
+        let at = rewritten.as_ref().unwrap_or(&route.path);
         let fallback = match (route.on_fault, &route.fallback) {
-            (OnFault::Open, Some(target)) => Some(self.target(target, &route.path)?),
+            (OnFault::Open, Some(target)) => Some(self.target(target, at)?),
             _ => None,
         };
-        let target = self.target(&route.target, &route.path)?;
+        let target = self.target(&route.target, at)?;
         let before = route.before.iter().map(|name| {
             let function = Arc::clone(self.functions.get(name).ok_or_else(|| missing(name))?);
             Ok(Before { label: format!("before:{name}").into(), function, place: Arc::default() })
@@ -356,6 +348,7 @@ impl Targets<'_> {
             before: before.collect::<Result<_, Refusal>>()?,
             fallback,
             early_data: route.early_data,
+            policy: Policy::of(route)?,
         })
     }
 
@@ -395,11 +388,22 @@ fn respond(fixed: &release::Respond) -> Result<Respond, Refusal> {
     })
 }
 
-impl Upstream {
-    /// All servers once, beginning with the next in turn.
-    pub fn in_turn(&self) -> impl Iterator<Item = &WebOrigin> {
-        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.servers.len().max(1);
-        self.servers[first..].iter().chain(&self.servers[..first])
+impl Route {
+    /// Whether something stands before its target that lets some in and others not.
+    pub(crate) fn is_guarded(&self) -> bool {
+        !self.before.is_empty() || self.policy.as_ref().is_some_and(|policy| policy.is_guarded())
+    }
+
+    /// What a request may bring, in bytes: body and head. A route sets the body of any target, and of a function no more
+    /// than that takes.
+    pub fn limits(&self) -> (u64, u64) {
+        let (body_bytes, header_bytes) = self.target.kind.limits();
+        let set = self.policy.as_ref().and_then(|policy| policy.body_bytes);
+        let body_bytes = match (set, &self.target.kind) {
+            (Some(set), Kind::Function(_)) => set.min(body_bytes),
+            (set, _) => set.unwrap_or(body_bytes),
+        };
+        (body_bytes, header_bytes)
     }
 }
 

@@ -135,11 +135,16 @@ impl Place {
         Self { folder, prefix }
     }
 
-    /// Answers a request.
+    /// Answers a request that came for the URI `asked`.
     ///
     /// # Errors
     /// `method_not_allowed`, and `no_route` where there is no such file and no page for that.
-    pub(crate) async fn answer(&self, request: &Parts, record: &mut Record) -> Result<Response<Body>, Fault> {
+    pub(crate) async fn answer(
+        &self,
+        request: &Parts,
+        asked: &Uri,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Fault> {
         let Parts { method, uri, headers, .. } = request;
         if !matches!(*method, Method::GET | Method::HEAD) {
             record.allow = Some(HeaderValue::from_static("GET, HEAD"));
@@ -151,7 +156,7 @@ impl Place {
         let found = path.as_ref().map_or(Found::Nothing, |path| self.folder.find(path, raw));
         match found {
             Found::File(path, held) => self.folder.file(path, held, method, headers).await,
-            Found::Folder => redirect(uri),
+            Found::Folder => redirect(asked),
             Found::Nothing => match path.as_ref().and_then(|path| self.folder.instead(path)) {
                 Some((StatusCode::OK, Found::File(path, held))) => self.folder.file(path, held, method, headers).await,
                 Some((status, Found::File(path, held))) => self.folder.page(status, path, held, method, headers).await,

@@ -24,7 +24,7 @@ use crate::entry::{Entry, Kind, Route, Target};
 use crate::loan::Loan;
 use crate::node::Node;
 use crate::record::{Record, Recorded};
-use crate::{call, fixed, proxy};
+use crate::{call, fixed, policy, proxy};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RELEASE: HeaderName = HeaderName::from_static("eyot-release");
@@ -120,7 +120,7 @@ fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fau
         stray.fault
     })?;
     record.entry(&entry);
-    let found = entry.find(host, request.uri().path(), request.method());
+    let found = policy::find(&entry, host, &request);
     let route = Arc::clone(found.inspect_err(|fault| {
         if fault.code == Code::MethodNotAllowed {
             record.allow = allow(&entry, request.uri());
@@ -128,10 +128,11 @@ fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fau
     })?);
     record.route(&route);
     record.target(&route.target.label, &route.target.place);
+    record.every = policy::Every::of(route.policy.as_ref(), &request);
     let uri = request.uri().clone();
     let (request, trail) = admit(request, Came { connect, early }, &route, &node.config.node.fleet, &record.in_bytes)?;
-    if let (Kind::Respond(respond), None, None, []) = (&route.target.kind, connect, &route.fallback, &route.before[..])
-    {
+    let (fallback, before, policy) = (&route.fallback, &route.before[..], &route.policy);
+    if let (Kind::Respond(respond), None, None, [], None) = (&route.target.kind, connect, fallback, before, policy) {
         return Ok(Found::Answer(fit(fixed::respond(respond))));
     }
     let interim = proxy::interim(interim);
@@ -145,8 +146,14 @@ fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fau
 }
 
 impl Asking {
-    /// Asks those before the route's target, and if they pass the request on, the target.
+    /// Asks the route's policy and those before its target, and if they pass the request on, the target.
     async fn answer(mut self, node: &Node, record: &mut Record) -> Result<Response<Body>, Fault> {
+        if let Some(policy) = &self.route.policy {
+            let entered = policy.enter(node, &self.entry, &mut self.request, &self.asked, record).await?;
+            if let Some(response) = entered {
+                return Ok(response);
+            }
+        }
         let mut all = Vec::new();
         for before in &self.route.before {
             // What fails here ends the request: it was not let through.
@@ -168,18 +175,25 @@ impl Asking {
     /// Asks the route's target, and its fallback if that fails without having touched the request.
     async fn target(self, node: &Node, record: &mut Record) -> Result<Response<Body>, Fault> {
         let Self { entry, route, request, asked } = self;
+        // What goes through a tunnel has no form that is the route's to give.
+        let policy = route.policy.as_ref().filter(|_| asked.connect.is_none());
+        let wants = policy.map(|policy| policy.wants(&request)).unwrap_or_default();
+        let shape = |response| match policy {
+            Some(policy) => policy.shape(node, &entry, &route, &wants, response),
+            None => Ok(response),
+        };
         let Some(fallback) = &route.fallback else {
-            return ask(node, &entry, &route.target, request, &asked, record).await;
+            return ask(node, &entry, &route.target, request, &asked, record).await.and_then(shape);
         };
         let (loan, request) = Loan::new(request);
-        let fault = match ask(node, &entry, &route.target, request, &asked, record).await {
+        let fault = match ask(node, &entry, &route.target, request, &asked, record).await.and_then(shape) {
             Err(fault) if fault.code.side() != Side::Client && opens(fallback, &asked) => fault,
             other => return other,
         };
         let Some(request) = loan.back() else { return Err(fault) };
         record.fault(&fault);
         record.target(&fallback.label, &fallback.place);
-        ask(node, &entry, fallback, request, &asked, record).await
+        ask(node, &entry, fallback, request, &asked, record).await.and_then(shape)
     }
 }
 
@@ -207,7 +221,7 @@ async fn ask(
     }
     // Each has its own place: one of them is large, and only one is asked.
     let response = match &target.kind {
-        Kind::Files(place) => Box::pin(place.answer(&request.into_parts().0, record)).await?,
+        Kind::Files(place) => Box::pin(place.answer(&request.into_parts().0, &asked.uri, record)).await?,
         Kind::Function(function) => Box::pin(call::call(node, entry, function, request, asked, record)).await?,
         Kind::Redirect(redirect) => fixed::redirect(redirect, &asked.uri)?,
         Kind::Respond(respond) => fixed::respond(respond),
@@ -231,6 +245,7 @@ fn allow(entry: &Entry, uri: &http::Uri) -> Option<HeaderValue> {
 
 /// Makes the response: the only place where a fault becomes HTTP. From here on the record travels in the body.
 fn respond(node: &Node, result: Result<Response<Body>, Fault>, mut record: Record) -> Response<Body> {
+    let is_fault = result.is_err();
     let mut response = match result {
         Ok(response) => response,
         Err(fault) => {
@@ -243,6 +258,7 @@ fn respond(node: &Node, result: Result<Response<Body>, Fault>, mut record: Recor
         }
     };
     let headers = response.headers_mut();
+    std::mem::take(&mut record.every).dress(headers, is_fault);
     if let Ok(id) = HeaderValue::from_str(&record.id) {
         headers.insert(REQUEST_ID, id);
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
-use http::Request;
+use http::{Method, Request};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
@@ -36,6 +36,11 @@ impl Loan {
         let slot = Arc::new(Mutex::new(Some(body)));
         let lent = Lent { slot: Arc::clone(&slot), taken: None, hint }.boxed_unsync();
         (Self { head: head.clone(), body: Some(slot) }, Request::from_parts(head, lent))
+    }
+
+    /// The request's method.
+    pub(crate) fn method(&self) -> &Method {
+        &self.head.method
     }
 
     /// The request as it was lent; nothing if its body was begun.

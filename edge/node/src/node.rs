@@ -15,10 +15,12 @@ use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::edge::Here;
 use crate::entry::{Entry, Ground};
+use crate::purge::Purger;
 use crate::secrets::Vault;
 use crate::shares::Shares;
 use crate::snapshot::Snapshots;
 use crate::telemetry::Telemetry;
+use crate::upstreams::Upstreams;
 
 /// A node.
 pub struct Node {
@@ -36,6 +38,8 @@ pub struct Node {
     pub runtime: Runtime,
     /// The way out.
     pub fetch: Fetch,
+    /// What is known of upstreams.
+    pub upstreams: Upstreams,
     /// What opens secrets.
     pub vault: Vault,
     /// The blobs on its disk.
@@ -44,6 +48,8 @@ pub struct Node {
     pub stores: eyot_state::Stores,
     /// What functions are told of it.
     pub here: Arc<Here>,
+    /// What purges.
+    pub purger: Arc<Purger>,
     /// Whether it takes requests.
     pub ready: Ready,
 }
@@ -71,6 +77,7 @@ impl Node {
             vault: &self.vault,
             blobs: &self.blobs,
             stores: &self.stores,
+            upstreams: &self.upstreams,
             allow_private: &self.config.egress.allow_private,
         };
         Entry::build(&ground, release, grant, share).map(Arc::new)

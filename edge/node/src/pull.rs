@@ -4,10 +4,12 @@
 //! It owns trust, ledger and activation, and is never waited for by a request.
 
 mod anew;
+mod hear;
 mod jobs;
 mod listen;
 pub mod parent;
 mod pause;
+mod purge;
 mod report;
 mod round;
 pub mod service;
@@ -26,8 +28,6 @@ use eyot_bundle::digest::Digest;
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::{Reason, Refusal};
 use eyot_bundle::trust::Trust;
-use eyot_link::acme::Sealed;
-use eyot_link::wire::Base64;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -36,6 +36,7 @@ use crate::acme::Answers;
 use crate::activate::{Active, Apps, World, aborts};
 use crate::ledger::serving::{self, Serving};
 use crate::ledger::{AppRecord, Change, Files, Ledger, LedgerError};
+use crate::purge::Purger;
 use crate::stage::Stage;
 use crate::stage::prepare::bundles;
 use crate::status::{LedgerHealth, Status};
@@ -70,6 +71,8 @@ pub struct Setup<P, A> {
     pub poll_ms: u64,
     /// What answers the challenges that other nodes tell.
     pub answers: Answers,
+    /// What purges.
+    pub purger: Arc<Purger>,
 }
 
 /// Why a node cannot begin to pull.
@@ -147,6 +150,8 @@ pub struct Pull<P, A> {
     boot: String,
     /// Those who follow apps through the origin.
     tails: tails::Tails,
+    /// Whether the parents are to hear how this node is before it is time.
+    news: bool,
 }
 
 impl<P: Parent, A: Apps> Pull<P, A> {
@@ -171,6 +176,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             unwritten: false,
             boot: uuid::Uuid::now_v7().to_string(),
             tails: tails::Tails::default(),
+            news: false,
             setup,
         };
         match pull.open() {
@@ -308,7 +314,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
     }
 
     async fn follow(&mut self) {
-        let mut changes = listen::start(self.setup.stage.parent.clone(), Arc::clone(&self.seq));
+        let mut changes = self.listen();
         let mut reports = report::Reports::new();
         let mut poll_at = Instant::now();
         // What is active may have lost its compiled code; for that no parent is needed.
@@ -320,12 +326,17 @@ impl<P: Parent, A: Apps> Pull<P, A> {
                     self.round(BTreeMap::new()).await;
                     poll_at = Instant::now() + jittered(self.setup.poll_ms);
                 }
-                Some(heard) = changes.recv() => self.hear(heard).await,
+                Some(heard) = changes.recv() => {
+                    self.hear(heard).await;
+                    if std::mem::take(&mut self.news) {
+                        reports.soon();
+                    }
+                }
                 Some(order) = self.orders.recv() => {
                     match order {
                         Order::Pause(done) => {
                             self.paused(done).await;
-                            changes = listen::start(self.setup.stage.parent.clone(), Arc::clone(&self.seq));
+                            changes = self.listen();
                             reports = report::Reports::new();
                         }
                         Order::Poll | Order::Resume => {}
@@ -345,28 +356,6 @@ impl<P: Parent, A: Apps> Pull<P, A> {
                 },
             }
             self.tidy();
-        }
-    }
-
-    async fn hear(&mut self, heard: listen::Heard) {
-        match heard {
-            listen::Heard::Change(change, url) => {
-                self.setup.telemetry.parent_seq(&url, change.seq);
-                if change.seq > self.trust.seq() || !change.inline.is_empty() {
-                    let inline = change.inline.into_iter().map(|(file, Base64(bytes))| (file, bytes)).collect();
-                    self.round(inline).await;
-                }
-            }
-            listen::Heard::Challenge(Sealed { sealed: Base64(sealed) }) => self.setup.answers.hear(&sealed),
-            listen::Heard::Tail(tail) => {
-                let (apps, app) = (Arc::clone(&self.setup.apps), tail.app.clone());
-                self.tails.begin(tail, || apps.follow(&app), &self.setup.stage.parent);
-            }
-            listen::Heard::Open(url) => self.setup.status.facts().parent = Some(url),
-            listen::Heard::Lost(why) => {
-                let mut facts = self.setup.status.facts();
-                (facts.parent, facts.unreachable) = (None, Some(why));
-            }
         }
     }
 

@@ -27,6 +27,7 @@ use crate::node::{Node, Ready};
 use crate::own::{self, Own};
 use crate::pull::Handle;
 use crate::pull::service::{self, Service, ServiceError};
+use crate::purge::Purger;
 use crate::secrets::{self, Vault};
 use crate::shares::{Capacity, Shares};
 use crate::sockets::{Sockets, SocketsError};
@@ -36,6 +37,7 @@ use crate::upgrade::Upgrades;
 use crate::upgrade::give::{Giver, Line};
 use crate::upgrade::successor::Successor;
 use crate::upgrade::take::{Heir, Place};
+use crate::upstreams::Upstreams;
 
 /// The commit this was built from, when the build says so.
 const COMMIT: &str = match option_env!("EYOT_COMMIT") {
@@ -207,13 +209,21 @@ async fn live(
             Some(taker)
         }
     };
+    // What was purged is known before anything that is kept on disk answers.
+    match node.purger.take_up() {
+        Ok(None) => {}
+        Ok(Some(why)) => tracing::warn!(why, "what is kept on disk is not used: what was purged of it is not known"),
+        Err(error) => tracing::error!(%error, "purges are not noted on the disk"),
+    }
+    node.purger.send_to(service::client(&node.config)?);
     let pull = pull.start()?;
     let status = pull.status();
+    let purger = Arc::clone(&node.purger);
     let admin = Shown {
         node: Arc::clone(&node),
         certificates: Arc::clone(&certificates),
         counts,
-        status: Arc::new(move || status.view()),
+        status: Arc::new(move || purger.shown(status.view())),
         acme: Arc::new(move || issued.view()),
         pull: pull.handle(),
         upgrades: Arc::clone(&upgrades),
@@ -373,20 +383,30 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
     let telemetry = Arc::new(Telemetry::new());
     telemetry.build(env!("CARGO_PKG_VERSION"), COMMIT, WASMTIME);
     let access = access::Log::start(config.log.access, Arc::clone(&telemetry)).map_err(Error::io("the access log"))?;
+    let fetch = fetch(&config, sockets)?;
     Ok(Node {
+        upstreams: Upstreams::new(fetch.clone(), config.node.fleet.clone()),
         access: Arc::new(access),
         snapshots: Arc::default(),
         shares: Shares::new(capacity(&config), Arc::clone(&telemetry)),
         runtime: runtime(&config)?,
-        fetch: fetch(&config, sockets)?,
+        fetch,
         vault: vault(&config)?,
         blobs: blobs(&config)?,
         stores: stores::stores(&config)?,
         here: Arc::new(here(&config)?),
+        purger: Arc::new(purger(&config, &telemetry)),
         ready: Ready::default(),
         telemetry,
         config,
     })
+}
+
+/// What purges; its journal is beside what is kept on disk.
+fn purger(config: &Config, telemetry: &Arc<Telemetry>) -> Purger {
+    let lag_max_ms = (!config.origin.urls.is_empty()).then_some(config.cache.purge_lag_max_ms);
+    let folder = config.cache.disk.as_ref().map(|disk| disk.path.join("purged"));
+    Purger::new(lag_max_ms, folder, Arc::clone(telemetry))
 }
 
 fn vault(config: &Config) -> Result<Vault, Error> {

@@ -3,6 +3,8 @@
 //! A share outlives releases: publishing again neither pays a debt nor gives memory back. It knows no request and no
 //! release; an app's share is made of its grant and of what the node has.
 
+mod routes;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::telemetry::Telemetry;
+use routes::Routes;
 
 /// Log bytes of one app a second.
 const LOG_BYTES_PER_SECOND: u64 = 64 << 10;
@@ -82,6 +85,8 @@ struct Inner {
     log: Mutex<Allowance>,
     /// What its functions count.
     windows: Mutex<Windows>,
+    /// What its routes count and use.
+    routes: Routes,
     memory_bytes: AtomicU64,
     memory_bytes_max: AtomicU64,
     /// Calls at once: how many, and their permits.
@@ -112,6 +117,7 @@ impl Inner {
             cpu: Mutex::new(Allowance::new(0, 0, 0)),
             log: Mutex::new(Allowance::new(LOG_BYTES_PER_SECOND, LOG_BYTES_BURST, 0)),
             windows: Mutex::new(Windows::new(WINDOWS_MAX)),
+            routes: Routes::default(),
             memory_bytes: AtomicU64::new(0),
             memory_bytes_max: AtomicU64::new(0),
             calls: Mutex::new((0, Arc::new(Semaphore::new(0)))),

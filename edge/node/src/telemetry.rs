@@ -3,9 +3,11 @@
 //! It must never take a label value from a request: apps, routes and targets come from the snapshot, the rest are
 //! closed sets of this file. Each node has its own recorder, so that several may run in one process.
 
+mod compression;
 mod events;
 mod family;
 mod place;
+mod purges;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,9 +21,11 @@ use eyot_plan::fault::Code;
 use metrics::{Counter, Gauge, Histogram, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
+pub use compression::Compressed;
 pub use events::ScheduleResult;
 use family::Family;
 pub use place::{EVENT, Place, RequestEnd};
+pub use purges::Source;
 
 /// A label's value, cheap to clone.
 pub type Text = SharedString;
@@ -65,6 +69,7 @@ pub struct Telemetry {
     function_memory_bytes: Family<Histogram, 2>,
     function_subrequests: Family<Counter, 2>,
     upstream_requests: Family<Counter, 3>,
+    compression: compression::Compression,
     connections: Family<Gauge, 1>,
     datagrams_relayed: Family<Counter, 1>,
     slots: Family<Gauge, 1>,
@@ -81,6 +86,7 @@ pub struct Telemetry {
     compile_seconds: Family<Histogram, 0>,
     build_info: Family<Gauge, 3>,
     events: events::Events,
+    purges: purges::Purges,
     /// When the snapshot changed last.
     snapshot_at: RwLock<Instant>,
     /// What the listeners had counted of each fault when they were last asked.
@@ -130,6 +136,7 @@ impl Telemetry {
             function_memory_bytes: Family::new("eyot_function_memory_bytes", ["app", "function"]),
             function_subrequests: Family::new("eyot_function_subrequests_total", ["app", "function"]),
             upstream_requests: Family::new("eyot_upstream_requests_total", ["app", "upstream", "result"]),
+            compression: compression::Compression::new(),
             connections: Family::new("eyot_connections", ["protocol"]),
             datagrams_relayed: Family::new("eyot_datagrams_relayed_total", ["result"]),
             slots: Family::new("eyot_slots", ["state"]),
@@ -146,6 +153,7 @@ impl Telemetry {
             compile_seconds: Family::new("eyot_compile_seconds", []),
             build_info: Family::new("eyot_build_info", ["version", "commit", "wasmtime"]),
             events: events::Events::new(),
+            purges: purges::Purges::new(),
             snapshot_at: RwLock::new(Instant::now()),
             listeners: Mutex::default(),
         };
@@ -163,7 +171,9 @@ impl Telemetry {
         for (name, unit, text) in HISTOGRAMS {
             self.recorder.describe_histogram((*name).into(), Some(*unit), (*text).into());
         }
+        compression::Compression::describe(&self.recorder);
         events::Events::describe(&self.recorder);
+        purges::Purges::describe(&self.recorder);
         self.panics.with(&self.recorder, []).absolute(0);
         self.ledger_state("none");
     }

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use eyot_plan::arrival::Protocol;
 use eyot_plan::fault::Code;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::Shown;
+use super::{Shown, purge};
 use crate::snapshot::State;
 
 /// The door a request of the admin came through.
@@ -27,6 +27,7 @@ enum Asked {
     Drain,
     Health,
     Metrics,
+    Purge,
     Readiness,
     ResetTrust,
     Status,
@@ -40,6 +41,7 @@ const PATHS: &[(&str, Method, bool, Asked)] = &[
     ("/drain", Method::POST, true, Asked::Drain),
     ("/healthz", Method::GET, false, Asked::Health),
     ("/metrics", Method::GET, false, Asked::Metrics),
+    ("/purge", Method::POST, true, Asked::Purge),
     ("/readyz", Method::GET, false, Asked::Readiness),
     ("/reset-trust", Method::POST, true, Asked::ResetTrust),
     ("/status", Method::GET, true, Asked::Status),
@@ -49,8 +51,13 @@ const PATHS: &[(&str, Method, bool, Asked)] = &[
     ("/upgrade", Method::POST, true, Asked::Upgrade),
 ];
 
-pub(super) fn answer(shown: &Shown, door: Door, method: &Method, path: &str) -> Response<Full<Bytes>> {
+pub(super) fn answer(shown: &Shown, door: Door, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
+    let path = uri.path();
     match find(door, method, path) {
+        Ok(Asked::Purge) => match purge::purge(&shown.node.purger, uri.query().unwrap_or_default()) {
+            Ok(done) => document(&done),
+            Err((status, why)) => respond(status, "text/plain; charset=utf-8", format!("{why}\n")),
+        },
         Ok(asked) => give(shown, asked),
         Err(StatusCode::METHOD_NOT_ALLOWED) => {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "another method\n");
@@ -85,6 +92,8 @@ fn give(shown: &Shown, asked: Asked) -> Response<Full<Bytes>> {
         }
         Asked::Health => text(StatusCode::OK, "ok\n"),
         Asked::Metrics => metrics(shown),
+        // It is not asked by its path alone.
+        Asked::Purge => text(StatusCode::BAD_REQUEST, "say what to purge\n"),
         Asked::Readiness if ready.is_ready() => text(StatusCode::OK, "ready\n"),
         Asked::Readiness if ready.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         Asked::Readiness => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
@@ -134,7 +143,11 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     for (name, expires) in shown.certificates.expiries() {
         telemetry.certificate_expiry(&name, seconds(expires));
     }
-    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", telemetry.render())
+    respond(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        telemetry.render() + &shown.node.upstreams.render(),
+    )
 }
 
 /// Slots for calls: used and free.

@@ -14,7 +14,7 @@ use super::acme::{Acme, ChallengeKind};
 use super::secret::Secret;
 use super::{
     Clients, Compile, Config, Debug, Egress, Environment, Functions, Geo, Identity, Level, Limits, Listen, Log, Origin,
-    Plain, Tls, stores, tls,
+    Plain, Tls, cache, stores, tls,
 };
 use crate::access::Destination;
 
@@ -45,13 +45,14 @@ pub(super) fn config(environment: &Environment, base: &Path, file: &str, source:
         if let Some(acme) = &tls.acme {
             provable(acme, &listen, &mut table);
         }
-        root.later(&["cache", "relay", "dns"]);
+        root.later(&["relay", "dns"]);
         Config {
             origin: place.origin(&mut root.table("origin")),
             limits: limits(&mut root.table("limits")),
             functions: place.functions(&mut root.table("functions")),
             egress: egress(&mut root.table("egress")),
             stores: stores::read(&place, &mut root.table("stores")),
+            cache: cache::read(&place, &mut root.table("cache")),
             geo: place.geo(&mut root.table("geo")),
             log: log(&mut root.table("log")),
             debug: Debug { headers: root.table("debug").boolean("headers").or(false) },
@@ -114,8 +115,13 @@ impl Place<'_> {
         }
     }
 
+    /// The folder of what may be lost.
+    pub(super) fn cache_folder(&self) -> PathBuf {
+        self.environment.cache.clone().unwrap_or_else(|| "/var/cache/eyot".into())
+    }
+
     fn compile(&self, table: &mut Table<'_>) -> Compile {
-        let cache = self.environment.cache.clone().unwrap_or_else(|| "/var/cache/eyot".into());
+        let cache = self.cache_folder();
         Compile {
             processes: table.integer("processes").within(1, 64).or(1),
             memory_bytes: table.size_bytes("memory").within(256 << 20, 1 << 40).or(2 << 30),

@@ -20,6 +20,7 @@ mod known;
 mod late;
 mod limits;
 mod passed;
+mod policy;
 mod targets;
 mod tunnels;
 mod upstreams;

@@ -11,6 +11,8 @@ use tokio::sync::mpsc;
 
 use super::jittered;
 use super::parent::{Parent, Watch as _};
+use super::purge::Purging;
+use crate::purge::Purger;
 
 /// Changes that may wait to be taken; more are left to the transport.
 const CHANGES_MAX: usize = 4;
@@ -27,6 +29,8 @@ pub(super) enum Heard {
     Change(Change, String),
     /// A stream is open; who gives it.
     Open(String),
+    /// Something was purged here.
+    Purged,
     /// The stream ended, or none could be had.
     Lost(String),
     /// Somebody follows an app.
@@ -34,12 +38,12 @@ pub(super) enum Heard {
 }
 
 /// Listens until the receiver is dropped.
-pub(super) fn start<P: Parent>(parent: P, seq: Arc<AtomicU64>) -> mpsc::Receiver<Heard> {
+pub(super) fn start<P: Parent>(parent: P, seq: Arc<AtomicU64>, purger: Arc<Purger>) -> mpsc::Receiver<Heard> {
     let (sender, receiver) = mpsc::channel(CHANGES_MAX);
     tokio::spawn(async move {
         let mut pause_ms = PAUSE_MS;
         loop {
-            let listening = listen(&parent, &seq, &sender, &mut pause_ms);
+            let listening = listen(&parent, (&seq, &purger), &sender, &mut pause_ms);
             let ended = tokio::select! {
                 ended = listening => ended,
                 () = sender.closed() => return,
@@ -58,34 +62,37 @@ pub(super) fn start<P: Parent>(parent: P, seq: Arc<AtomicU64>) -> mpsc::Receiver
 
 async fn listen<P: Parent>(
     parent: &P,
-    seq: &AtomicU64,
+    (seq, purger): (&AtomicU64, &Arc<Purger>),
     sender: &mpsc::Sender<Heard>,
     pause_ms: &mut u64,
 ) -> Result<(), Error> {
-    let mut watch = parent.watch(seq.load(Ordering::Relaxed)).await?;
+    let mut watch = parent.watch(seq.load(Ordering::Relaxed), purger.since().as_ref()).await?;
     if sender.send(Heard::Open(watch.url().to_owned())).await.is_err() {
         return Ok(());
     }
+    let mut purging = Purging::new(purger);
     loop {
-        match watch.next().await? {
-            // A stream that lived for a beat was a good one; one that only ever gives changes and ends is not.
-            WatchLine::Beat(_) => *pause_ms = PAUSE_MS,
-            WatchLine::Challenge(challenge) => {
-                if sender.send(Heard::Challenge(challenge)).await.is_err() {
-                    return Ok(());
-                }
+        let heard = match watch.next().await? {
+            WatchLine::Beat(_) => {
+                // A stream that lived for a beat was a good one; one that only ever gives changes and ends is not.
+                *pause_ms = PAUSE_MS;
+                None
             }
-            WatchLine::Tail(tail) => {
-                if sender.send(Heard::Tail(tail)).await.is_err() {
-                    return Ok(());
-                }
+            WatchLine::Challenge(challenge) => Some(Heard::Challenge(challenge)),
+            WatchLine::Change(change) => Some(Heard::Change(change, watch.url().to_owned())),
+            WatchLine::Purges(told) => {
+                purging.told(told);
+                // A report comes in any case; it need not be the next.
+                let _ = sender.try_send(Heard::Purged);
+                None
             }
-            WatchLine::Change(change) => {
-                let url = watch.url().to_owned();
-                if sender.send(Heard::Change(change, url)).await.is_err() {
-                    return Ok(());
-                }
-            }
+            WatchLine::Tail(tail) => Some(Heard::Tail(tail)),
+        };
+        purging.heard();
+        if let Some(heard) = heard
+            && sender.send(heard).await.is_err()
+        {
+            return Ok(());
         }
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use eyot_bundle::digest::Digest;
 use eyot_link::client::Client;
 use eyot_link::error::Error;
+use eyot_link::purge::Since;
 use eyot_link::watch::WatchStream;
 use eyot_link::wire::{Report, ReportAnswer, WatchLine};
 
@@ -28,8 +29,8 @@ pub trait Parent: Clone + Send + Sync + 'static {
     /// Brings a blob into the file `into`, going on with what is there.
     fn blob(&self, digest: Digest, size: u64, into: &Path) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// The changes after `seq`.
-    fn watch(&self, seq: u64) -> impl Future<Output = Result<Self::Watch, Error>> + Send;
+    /// The changes after `seq`, and the purges after those that were done.
+    fn watch(&self, seq: u64, purged: Option<&Since>) -> impl Future<Output = Result<Self::Watch, Error>> + Send;
 
     /// Tells how this node is.
     fn report(&self, report: &Report) -> impl Future<Output = Result<ReportAnswer, Error>> + Send;
@@ -62,8 +63,8 @@ impl Parent for Client {
         self.blob(digest, size, into).await
     }
 
-    async fn watch(&self, seq: u64) -> Result<WatchStream, Error> {
-        self.watch(seq).await
+    async fn watch(&self, seq: u64, purged: Option<&Since>) -> Result<WatchStream, Error> {
+        self.watch(seq, purged).await
     }
 
     async fn report(&self, report: &Report) -> Result<ReportAnswer, Error> {

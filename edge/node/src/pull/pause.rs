@@ -12,9 +12,13 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         self.jobs.stop();
         self.tidy();
         self.ledger = None;
+        self.setup.purger.purges.let_go();
         let _ = done.send(());
         while let Some(order) = self.orders.recv().await {
             if matches!(order, Order::Resume) {
+                if let Err(error) = self.setup.purger.take_up() {
+                    tracing::error!(%error, "purges are not noted on the disk any more");
+                }
                 if let Err(error) = self.open() {
                     self.lost(error.to_string());
                 }

@@ -13,6 +13,8 @@ use crate::activate::Apps;
 
 /// How often a report is made, in milliseconds; jittered.
 const EVERY_MS: u64 = 5_000;
+/// Reports come no nearer to each other, whatever the news.
+const APART: Duration = Duration::from_millis(200);
 /// A report that takes longer is given up.
 const REPORT: Duration = Duration::from_secs(20);
 
@@ -22,6 +24,8 @@ pub(super) struct Reports {
     sender: mpsc::Sender<Result<ReportAnswer, Error>>,
     answers: mpsc::Receiver<Result<ReportAnswer, Error>>,
     waiting: bool,
+    /// When the last was sent.
+    sent: Option<Instant>,
 }
 
 /// What is next with reports.
@@ -35,7 +39,7 @@ pub(super) enum Next {
 impl Reports {
     pub(super) fn new() -> Self {
         let (sender, answers) = mpsc::channel(1);
-        Self { at: Instant::now(), sender, answers, waiting: false }
+        Self { at: Instant::now(), sender, answers, waiting: false, sent: None }
     }
 
     /// What is next: a report to be made (only when `ready`, and none is on its way), or an answer. Safe to drop.
@@ -50,8 +54,15 @@ impl Reports {
         }
     }
 
+    /// There is news: the next report need not wait for its time.
+    pub(super) fn soon(&mut self) {
+        let earliest = self.sent.map_or_else(Instant::now, |sent| sent + APART);
+        self.at = self.at.min(earliest.max(Instant::now()));
+    }
+
     pub(super) fn send<P: Parent>(&mut self, report: Report, parent: &P) {
         self.waiting = true;
+        self.sent = Some(Instant::now());
         self.at = Instant::now() + jittered(EVERY_MS);
         let (parent, sender) = (parent.clone(), self.sender.clone());
         tokio::spawn(async move {
@@ -77,7 +88,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot: self.boot.clone(),
             seq: self.trust.seq(),
-            purge: 0,
+            purge: self.setup.purger.since().map_or(0, |since| since.n),
             ledger: facts.ledger.word().to_owned(),
             clock_ms_off: facts.clock_ms_off,
             apps,

@@ -121,6 +121,7 @@ impl Service {
             state: state.clone(),
             root: read(&config.origin.root)?,
             answers,
+            purger: Arc::clone(&node.purger),
             poll_ms: config.origin.poll_ms,
         };
         Ok(Prepared { setup })

@@ -14,6 +14,7 @@ use super::calls::{Called, Calls};
 use super::id;
 use crate::access::{Line, Log, TEXT_CHARS_MAX};
 use crate::entry::{Entry, EventTarget, Route};
+use crate::policy::Every;
 use crate::telemetry::{CallEnd, EVENT, Place, RequestEnd, Telemetry, Text};
 
 /// The status of a request whose client left before there was one.
@@ -57,6 +58,8 @@ pub(crate) struct Story {
     pub(crate) in_bytes: Arc<AtomicU64>,
     /// Bytes of the response's body so far.
     pub(super) out_bytes: u64,
+    /// What is done to whatever the answer is.
+    pub(crate) every: Every,
     /// The methods that would have been taken, for `Allow`.
     pub(crate) allow: Option<HeaderValue>,
 }
@@ -86,6 +89,7 @@ impl Story {
             wall: Duration::ZERO,
             in_bytes: Arc::default(),
             out_bytes: 0,
+            every: Every::default(),
             allow: None,
         }
     }

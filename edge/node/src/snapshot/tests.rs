@@ -37,8 +37,16 @@ fn entry(app: &str, number: u64) -> Arc<Entry> {
     let file = folder.path().join("stores.redb");
     let options = eyot_state::Options { file, nats: None, redis: None, clock: eyot_state::Clock::system() };
     let stores = eyot_state::Stores::new(options).expect("stores");
-    let ground =
-        Ground { ceilings: Limits::default(), vault: &vault, blobs: &blobs, stores: &stores, allow_private: &[] };
+    let fetch = eyot_fetch::Fetch::new(eyot_fetch::Options::default()).expect("a client");
+    let upstreams = crate::upstreams::Upstreams::new(fetch, "eyot".to_owned());
+    let ground = Ground {
+        ceilings: Limits::default(),
+        vault: &vault,
+        blobs: &blobs,
+        stores: &stores,
+        upstreams: &upstreams,
+        allow_private: &[],
+    };
     Arc::new(Entry::build(&ground, &release, &grant, share).expect("a good release"))
 }
 

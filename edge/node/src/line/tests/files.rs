@@ -11,7 +11,7 @@ type Written<'a> = (&'a str, &'a [(Encoding, &'a [u8])]);
 
 impl House {
     /// The words of a release for a packed folder, whose blob is put where a stage would.
-    fn folder(&self, files: &[Written<'_>]) -> Value {
+    pub(super) fn folder(&self, files: &[Written<'_>]) -> Value {
         let variants = |all: &[(Encoding, &[u8])]| all.iter().map(|(at, it)| (*at, it.to_vec())).collect();
         let files: BTreeMap<String, BTreeMap<Encoding, Vec<u8>>> =
             files.iter().map(|(path, all)| ((*path).to_owned(), variants(all))).collect();

@@ -17,6 +17,7 @@ use eyot_bundle::release::{Bundle, FORMAT, Function, Limits, Release, Respond, R
 use eyot_bundle::sign::{self, Delegation, Header, Holders, Key, Pin, RootRoles};
 use eyot_bundle::trust::{TargetFile, app_role};
 use eyot_link::error::Error;
+use eyot_link::purge::Since;
 use eyot_link::wire::{Report, ReportAnswer, WatchLine};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -100,7 +101,7 @@ impl Parent for Memory {
         std::fs::write(into, bytes).map_err(|cause| Error::Disk { path: into.to_owned(), cause })
     }
 
-    async fn watch(&self, _seq: u64) -> Result<NoWatch, Error> {
+    async fn watch(&self, _seq: u64, _purged: Option<&Since>) -> Result<NoWatch, Error> {
         self.look("watch").await.map(|_| NoWatch)
     }
 
@@ -168,6 +169,7 @@ pub(super) fn grant(app: &str) -> Grant {
         egress_private: Vec::new(),
         stores: eyot_bundle::grant::own_engine(),
         placement: "*".to_owned(),
+        keys: Default::default(),
     }
 }
 
@@ -186,6 +188,8 @@ pub(super) fn release(app: &str, number: u64) -> Release {
         on_fault: Default::default(),
         fallback: None,
         early_data: false,
+        cache: None,
+        policy: Default::default(),
     };
     Release {
         format: FORMAT,
