@@ -88,7 +88,7 @@ pub(crate) fn incoming(response: &mut Response<Incoming>) -> Result<(), Fault> {
         }
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let chunked = codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-        if !chunked || codings.next().is_some() {
+        if (!chunked || codings.next().is_some()) && headers.get_all(TRANSFER_ENCODING).iter().any(is_registered) {
             return bad("its transfer-encoding is not chunked alone");
         }
     }
@@ -103,6 +103,14 @@ pub(crate) fn incoming(response: &mut Response<Incoming>) -> Result<(), Fault> {
     *response.extensions_mut() = http::Extensions::new();
     response.extensions_mut().insert(came_by);
     Ok(())
+}
+
+/// Whether a field of transfer codings names one that means something (RFC 9112, section 7). A body of others only, which
+/// nobody could have encoded, ends with its connection (section 6.3).
+fn is_registered(field: &HeaderValue) -> bool {
+    const REGISTERED: [&[u8]; 6] = [b"chunked", b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"];
+    let members = field.as_bytes().split(|byte| b",; \t".contains(byte));
+    members.into_iter().any(|member| REGISTERED.iter().any(|name| member.eq_ignore_ascii_case(name)))
 }
 
 /// Passes an interim response on, without what is for one connection; one over its bounds is dropped. 100 is never passed:

@@ -92,6 +92,7 @@ async fn what_is_no_response_is_a_bad_response_and_nothing_of_it_is_passed_on() 
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\na", Repeat("a"), Body(bad)),
         ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabcdef", Stall, Well("abc")),
         ("HTTP/1.1 200 OK\r\n\r\nto the end", Close, Well("to the end")),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: ab12\r\n\r\nto the end", Close, Well("to the end")),
         ("HTTP/1.0 200 OK\r\n\r\nto the end", Close, Well("to the end")),
     ] {
         assert_eq!(ends(&server(says, then).await, |_| {}).await, expect, "{says:?}");
