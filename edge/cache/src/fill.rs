@@ -123,12 +123,12 @@ impl Fill {
         self.whole.get().filter(|whole| whole.trailers.is_none()).map(|whole| &*whole.pieces)
     }
 
-    /// Reads the bytes from `from` to before `to`, or to the end. None: they were let go of already.
+    /// Reads the bytes from `from` to before `to`, or to the end. None: they were let go of already, or the body has died.
     pub fn read(self: &Arc<Self>, from: u64, to: Option<u64>) -> Option<Reader> {
         let mut reader = Reader { fill: Arc::clone(self), at: from, to, number: None, is_over: false };
         if self.whole.get().is_none() {
             let mut state = self.state();
-            if state.passing && state.gone > from {
+            if (state.passing && state.gone > from) || matches!(state.end, Some(Err(_))) {
                 return None;
             }
             let number = state.next_reader;
@@ -297,7 +297,12 @@ impl Reader {
 
     /// The next frame of one that is still coming.
     fn of_state(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let mut state = self.fill.state();
+        let fill = Arc::clone(&self.fill);
+        let mut state = fill.state();
+        // It has come to its end since this was looked at last, and its pieces are there alone.
+        if let Some(whole) = fill.whole.get() {
+            return Poll::Ready(self.of_whole(whole).map(Ok));
+        }
         if self.to.is_some_and(|to| self.at >= to) {
             self.is_over = true;
             return Poll::Ready(None);

@@ -1,8 +1,10 @@
 //! The cache of a node: what was answered is kept, in memory and on disk, and answers again.
 //!
 //! It keeps, finds and shares; whether an answer may be kept, and whether what is kept may answer, is decided by
-//! `eyot_plan::cache`. It knows no route, no upstream and no function, and asks nobody: the request line does.
+//! `eyot_plan::cache`. It knows no route, no upstream and no function: who is asked for what is not kept is the request
+//! line's to say ([`answer::Behind`]).
 
+pub mod answer;
 pub mod disk;
 pub mod fill;
 pub mod flight;

@@ -1,6 +1,6 @@
 //! Whether an answer may be kept (RFC 9111, section 3), and what is known of it then.
 
-use http::header::{AUTHORIZATION, CONTENT_LOCATION, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
+use http::header::{AUTHORIZATION, CONTENT_LOCATION, DATE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use super::control::{Control, Scope};
@@ -131,7 +131,8 @@ fn permitted(
         Method::POST if explicit && invalid::names_itself(asking.uri, headers.get(CONTENT_LOCATION)) => {}
         _ => return Err(Reason::Method),
     }
-    if status.is_informational() || matches!(status.as_u16(), 206 | 304) || headers.contains_key(CONTENT_RANGE) {
+    // In any other answer `Content-Range` means nothing (RFC 9110, section 14.4).
+    if status.is_informational() || matches!(status.as_u16(), 206 | 304) {
         return Err(Reason::Partial);
     }
     if rules.heeds_requests && super::control::Wish::of(asking.headers).no_store {

@@ -7,6 +7,9 @@ use http::{HeaderName, StatusCode};
 /// `Cache-Status`.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+/// The detail of an answer that stood in for one that could not be had.
+pub const STOOD_IN: &str = "stood-in";
+
 /// Why a request went on (RFC 9211, section 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forward {
@@ -53,6 +56,22 @@ pub struct Status {
     pub collapsed: bool,
     /// A word more.
     pub detail: Option<&'static str>,
+}
+
+impl Status {
+    /// What it is counted as in `eyot_cache_requests_total`.
+    pub fn result(&self) -> &'static str {
+        match self.forward {
+            None if self.ttl.is_some_and(|ttl| ttl < 0) => "stale",
+            None => "hit",
+            Some(_) if self.collapsed => "collapsed",
+            Some(Forward::Stale) if self.forward_status == Some(StatusCode::NOT_MODIFIED) => "revalidated",
+            // What stood in, or was kept longer than it is fresh.
+            Some(Forward::Stale) if self.detail == Some(STOOD_IN) => "stale",
+            Some(Forward::Bypass | Forward::Method | Forward::Request) => "bypass",
+            Some(Forward::Stale | Forward::UriMiss | Forward::VaryMiss) => "miss",
+        }
+    }
 }
 
 impl fmt::Display for Status {

@@ -1,0 +1,393 @@
+//! From a request to its answer: what is kept answers; what is not is asked for, once for all who want it; what may be kept
+//! of that is. Each verdict on the way is `eyot_plan::cache`'s.
+
+mod ask;
+mod reply;
+
+use std::sync::Arc;
+
+use eyot_plan::body::{self, Body};
+use eyot_plan::cache::control::Wish;
+use eyot_plan::cache::key::{self, Class, Place};
+use eyot_plan::cache::life::{Failure, Use};
+use eyot_plan::cache::status::{Forward, Status};
+use eyot_plan::cache::{Asking, Rules, answer, invalid, tags, update};
+use eyot_plan::fault::{Code, Fault, Side};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+
+use crate::flight::Outcome;
+use crate::object::Object;
+use crate::purges::{Hash, Verdict};
+use crate::room::{Ask, Found, Room, Way};
+use ask::Fetched;
+
+/// How often a request waits for others that give up before there is an answer.
+const WAITS_MAX: usize = 3;
+
+/// Who is asked for what is not kept, and what else only the line knows.
+pub trait Behind: Send {
+    /// The same for a request that nobody waits for.
+    type Later: Behind + 'static;
+
+    /// Asks. What comes back is ready to be sent and to be kept.
+    fn ask(&mut self, request: Request<Body>) -> impl Future<Output = Result<Response<Body>, Fault>> + Send;
+
+    /// The clock, in milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+
+    /// Who asks anew for what answers meanwhile; none: too much is asked for so, or nobody can.
+    fn later(&self) -> Option<Self::Later>;
+}
+
+/// Whose answers are kept together, and by which rules.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The app.
+    pub app: Box<str>,
+    /// `production`, or a preview.
+    pub environment: Box<str>,
+    /// What kind of thing is kept.
+    pub class: Class,
+    /// What makes the answers: nothing for an upstream, the digest of a function.
+    pub maker: Box<str>,
+    /// The rules.
+    pub rules: Rules,
+}
+
+impl Site {
+    fn place(&self) -> Place<'_> {
+        Place { app: &self.app, environment: &self.environment, class: self.class, maker: &self.maker }
+    }
+
+    /// The URL in the form in which it is told from others here.
+    pub fn form(&self, uri: &Uri) -> Uri {
+        if self.rules.key.query == key::Query::All && !self.rules.key.sort {
+            return uri.clone();
+        }
+        key::url(uri, &self.rules.key).parse().unwrap_or_else(|_| uri.clone())
+    }
+
+    /// What a purge of `uri` names here, beside the URL itself.
+    pub fn named(&self, uri: &Uri) -> Hash {
+        Hash::url(&self.app, &self.form(uri))
+    }
+
+    fn id(&self, uri: &Uri, parts: &Parts) -> u128 {
+        key::id(&key::bytes(&self.place(), uri, &parts.headers, &self.rules.key))
+    }
+}
+
+/// How a request was answered.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer, or the fault there was instead.
+    pub result: Result<Response<Body>, Fault>,
+    /// What the cache had to do with it.
+    pub status: Status,
+}
+
+impl Answered {
+    fn new(result: Result<Response<Body>, Fault>, status: Status) -> Self {
+        Self { result, status }
+    }
+}
+
+/// The cache as one request finds it.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// The room of the request's app.
+    pub room: Arc<Room>,
+    /// By which rules.
+    pub site: Arc<Site>,
+    /// The URL that the client asked for, which people purge; the request's own may be another by now.
+    pub public: Uri,
+}
+
+impl Cache {
+    /// Answers `request`, whose URI is absolute and in its one form.
+    pub async fn answer<B: Behind>(self, behind: &mut B, request: Request<Body>) -> Answered {
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        if !is_read {
+            return self.change(behind, request).await;
+        }
+        // What a body says would have to be in the key (RFC 9110, section 9.3.1: it has no meaning, but some give it one).
+        if answer::is_for_upstream(request.headers()) || !request.body().is_end_stream() {
+            let status = Status { forward: Some(Forward::Request), ..Status::default() };
+            return Answered::new(behind.ask(request).await.map(untagged), status);
+        }
+        Want::new(self, request.into_parts().0).get(behind).await
+    }
+
+    /// Passes on a request that no cache answers, and ends what it has changed (RFC 9111, section 4.4).
+    async fn change<B: Behind>(self, behind: &mut B, request: Request<Body>) -> Answered {
+        let mut head = Request::new(());
+        (*head.method_mut(), *head.uri_mut()) = (request.method().clone(), request.uri().clone());
+        head.headers_mut().clone_from(request.headers());
+        let want = Want::new(self, head.into_parts().0);
+        let asked_ms = behind.now_ms();
+        let begun = want.cache.room.now(asked_ms);
+        let mut status = Status { forward: Some(Forward::Method), ..Status::default() };
+        let response = match behind.ask(request).await {
+            Ok(response) => response,
+            Err(fault) => return Answered::new(Err(fault), status),
+        };
+        let (room, site) = (&want.cache.room, &want.cache.site);
+        if !invalid::invalidates(&want.parts.method, response.status()) {
+            return Answered::new(Ok(untagged(response)), status);
+        }
+        let also = invalid::also(&want.parts.uri, response.headers());
+        for uri in std::iter::once(&want.parts.uri).chain(&also) {
+            room.end(site.id(uri, &want.parts), site.named(uri));
+        }
+        // Purged while it was asked for, it is not kept; what it has changed was ended before.
+        let answered_ms = behind.now_ms();
+        let unpurged = room.now(answered_ms).0.mark == begun.0.mark;
+        let leading = unpurged.then(|| room.alone(&want.ask(), answered_ms));
+        match want.keep(leading, response, (asked_ms, answered_ms)) {
+            Fetched::Object { object, .. } => {
+                status.stored = true;
+                let body = object.read(0, None).unwrap_or_else(body::empty);
+                Answered::new(Ok(reply::whole(&object, body)), status)
+            }
+            Fetched::Passed { response, .. } => Answered::new(Ok(response), status),
+            Fetched::Failed(fault) => Answered::new(Err(fault), status),
+        }
+    }
+}
+
+/// Without the keys that it would be purged by: they are no client's business.
+fn untagged(mut response: Response<Body>) -> Response<Body> {
+    tags::take(response.headers_mut());
+    response
+}
+
+/// What a request wants of the cache.
+#[derive(Clone, Debug)]
+struct Want {
+    cache: Cache,
+    parts: Parts,
+    id: u128,
+    /// What it is purged by, and ended by.
+    url: Hash,
+    /// What it is purged by beside that: the URL as the client wrote it, where that is another.
+    also: Vec<Hash>,
+    wish: Wish,
+}
+
+impl Want {
+    fn new(cache: Cache, parts: Parts) -> Self {
+        let site = &cache.site;
+        let (id, url) = (site.id(&parts.uri, &parts), site.named(&parts.uri));
+        let mut also = Vec::new();
+        let others = [&parts.uri, &cache.public].map(|uri| [Hash::url(&site.app, uri), site.named(uri)]);
+        for other in others.into_iter().flatten() {
+            if other != url && !also.contains(&other) {
+                also.push(other);
+            }
+        }
+        let wish = Wish::of(&parts.headers);
+        Self { cache, parts, id, url, also, wish }
+    }
+
+    fn ask(&self) -> Ask<'_> {
+        Ask { id: self.id, url: self.url, request: &self.parts.headers }
+    }
+
+    fn asking(&self) -> Asking<'_> {
+        Asking { method: &self.parts.method, uri: &self.parts.uri, headers: &self.parts.headers }
+    }
+
+    /// What the request takes, as far as the route heeds that.
+    fn wish(&self) -> Option<&Wish> {
+        Some(&self.wish).filter(|_| self.cache.site.rules.heeds_requests)
+    }
+
+    /// What is kept, in memory or on disk.
+    fn find(&self, now_ms: u64) -> Found {
+        self.cache.room.find(&self.ask(), now_ms)
+    }
+
+    /// What a kept answer is good for.
+    fn judge(&self, object: &Object, verdict: Verdict, now_ms: u64) -> Use {
+        match verdict {
+            Verdict::Fresh | Verdict::Stale => object.kept.life.judge(self.wish(), verdict == Verdict::Stale, now_ms),
+            Verdict::Doubted | Verdict::Gone => Use::Ask,
+        }
+    }
+
+    async fn get<B: Behind>(self, behind: &mut B) -> Answered {
+        for _ in 0..WAITS_MAX {
+            let now_ms = behind.now_ms();
+            let (old, forward) = match self.find(now_ms) {
+                Found::Nothing => (None, Forward::UriMiss),
+                Found::Others => (None, Forward::VaryMiss),
+                Found::Object(object, verdict) => match self.judge(&object, verdict, now_ms) {
+                    Use::Ask => (Some(object), Forward::Stale),
+                    good => match self.hit(behind, &object, good) {
+                        Some(answered) => return answered,
+                        // Its body was let go of before this request came.
+                        None => (None, Forward::UriMiss),
+                    },
+                },
+            };
+            if self.wish.only_if_cached {
+                return self.not_kept(forward);
+            }
+            if self.parts.method == Method::HEAD {
+                return self.head(behind, old, forward).await;
+            }
+            match self.cache.room.way(&self.ask(), now_ms) {
+                Way::Alone => {
+                    let forward = if old.is_none() { Forward::Bypass } else { forward };
+                    return self.alone(behind, old, forward).await;
+                }
+                Way::Lead(leading) => {
+                    let fetched = self.fetch(behind, leading, old, false).await;
+                    return self.fetched(behind, fetched, forward);
+                }
+                Way::Wait(waiting) => match waiting.outcome().await {
+                    Outcome::Left => {}
+                    outcome => return self.waited(behind, outcome, old, forward).await,
+                },
+            }
+        }
+        self.alone(behind, None, Forward::UriMiss).await
+    }
+
+    /// Answers with what is kept, and has it asked for anew where that is to be.
+    fn hit<B: Behind>(&self, behind: &B, object: &Arc<Object>, good: Use) -> Option<Answered> {
+        let now_ms = behind.now_ms();
+        let response = reply::of(object, &self.parts, now_ms)?;
+        if good == Use::StaleWhile {
+            self.refresh(behind, object);
+        }
+        let status = Status { ttl: Some(ttl(object, now_ms)), ..Status::default() };
+        Some(Answered::new(Ok(response), status))
+    }
+
+    /// What another request asked for has come, or has not.
+    async fn waited<B: Behind>(
+        self,
+        behind: &mut B,
+        outcome: Outcome,
+        old: Option<Arc<Object>>,
+        forward: Forward,
+    ) -> Answered {
+        let now_ms = behind.now_ms();
+        let (object, good) = match outcome {
+            Outcome::Failed(fault) => {
+                let status = Status { forward: Some(forward), collapsed: true, ..Status::default() };
+                return Answered::new(Err(fault), status);
+            }
+            Outcome::Kept(object) => {
+                let verdict = self.cache.room.verdict(&object, now_ms);
+                let good = self.judge(&object, verdict, now_ms) != Use::Ask;
+                (object, good)
+            }
+            Outcome::StoodIn(object) => {
+                let good = self.cache.room.verdict(&object, now_ms) != Verdict::Gone;
+                (object, good)
+            }
+            Outcome::Alone | Outcome::Left => return self.alone(behind, old, forward).await,
+        };
+        let reply = || reply::of(&object, &self.parts, now_ms);
+        if let Some(response) = (good && object.kept.matches(&self.parts.headers)).then(reply).flatten() {
+            let ttl = Some(ttl(&object, now_ms));
+            let status = Status { forward: Some(forward), ttl, collapsed: true, ..Status::default() };
+            return Answered::new(Ok(response), status);
+        }
+        self.alone(behind, old, forward).await
+    }
+
+    /// Asks for this request alone, with its own conditions.
+    async fn alone<B: Behind>(self, behind: &mut B, old: Option<Arc<Object>>, forward: Forward) -> Answered {
+        let leading = self.cache.room.alone(&self.ask(), behind.now_ms());
+        let fetched = self.fetch(behind, leading, old, true).await;
+        self.fetched(behind, fetched, forward)
+    }
+
+    /// The answer made of what was asked for.
+    fn fetched<B: Behind>(&self, behind: &B, fetched: Fetched, forward: Forward) -> Answered {
+        let now_ms = behind.now_ms();
+        let mut status = Status { forward: Some(forward), ..Status::default() };
+        match fetched {
+            Fetched::Object { object, came, stored, detail } => {
+                (status.forward_status, status.stored, status.detail) = (came, stored, detail);
+                status.ttl = Some(ttl(&object, now_ms));
+                let response = reply::of(&object, &self.parts, now_ms);
+                let gone = || Fault::new(Code::InternalError).because("a body that nobody reads");
+                Answered::new(response.ok_or_else(gone), status)
+            }
+            Fetched::Passed { response, detail } => {
+                status.detail = detail;
+                Answered::new(Ok(response), status)
+            }
+            Fetched::Failed(fault) => Answered::new(Err(fault), status),
+        }
+    }
+
+    /// RFC 9111, section 5.2.1.7.
+    fn not_kept(&self, forward: Forward) -> Answered {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+        let status = Status { forward: Some(forward), detail: Some("only-if-cached"), ..Status::default() };
+        Answered::new(Ok(response), status)
+    }
+
+    /// Asks for the head, and takes note of what it says of the kept answer (RFC 9111, section 4.3.5).
+    async fn head<B: Behind>(self, behind: &mut B, old: Option<Arc<Object>>, forward: Forward) -> Answered {
+        let room = &self.cache.room;
+        let asked_ms = behind.now_ms();
+        let begun = room.now(asked_ms);
+        let mut status = Status { forward: Some(forward), ..Status::default() };
+        let result = behind.ask(Request::from_parts(self.parts.clone(), body::empty())).await;
+        let answered_ms = behind.now_ms();
+        let Some(object) = old else { return Answered::new(result.map(untagged), status) };
+        let failure = match &result {
+            Ok(response) => Some(Failure::Status(response.status())),
+            Err(fault) => failure(fault),
+        };
+        if failure.is_some_and(|failure| object.kept.life.stands_in(failure, answered_ms))
+            && let Some(response) = reply::of(&object, &self.parts, answered_ms)
+        {
+            status.forward_status = result.ok().map(|response| response.status());
+            return Answered::new(Ok(response), status);
+        }
+        if let Some(response) = result.as_ref().ok().filter(|response| response.status() == StatusCode::OK) {
+            let (times, rules) = ((asked_ms, answered_ms), &self.cache.site.rules);
+            match update::head(&object.kept, &self.asking(), response.headers(), times, rules) {
+                update::Headed::Kept(kept) => drop(room.freshen(self.id, &object, kept, begun)),
+                update::Headed::Outdated => room.forget(self.id, &object),
+                update::Headed::Nothing => {}
+            }
+        }
+        Answered::new(result.map(untagged), status)
+    }
+
+    /// Asks anew for what has just answered, unless somebody does already.
+    fn refresh<B: Behind>(&self, behind: &B, object: &Arc<Object>) {
+        let Way::Lead(leading) = self.cache.room.way(&self.ask(), behind.now_ms()) else { return };
+        let Some(mut later) = behind.later() else { return };
+        let (want, object) = (self.clone(), Arc::clone(object));
+        tokio::spawn(async move {
+            // What comes is kept, or not; nobody reads it here.
+            let _ = want.fetch(&mut later, leading, Some(object), false).await;
+        });
+    }
+}
+
+/// How long it is still fresh, in seconds.
+fn ttl(object: &Object, now_ms: u64) -> i64 {
+    object.kept.life.ttl_ms(now_ms).div_euclid(1000)
+}
+
+/// What a fault means for a kept answer that could stand in; none: nothing, since it is the request's own.
+fn failure(fault: &Fault) -> Option<Failure> {
+    match fault.code.side() {
+        Side::Client => None,
+        Side::Upstream => Some(Failure::Unreachable),
+        Side::Function | Side::Node => Some(Failure::Status(StatusCode::INTERNAL_SERVER_ERROR)),
+    }
+}

@@ -1,0 +1,187 @@
+//! Asking for what is not kept, or no longer good enough as it is kept.
+
+use std::sync::Arc;
+
+use eyot_plan::body::{self, Body};
+use eyot_plan::cache::life::Failure;
+use eyot_plan::cache::status::STOOD_IN;
+use eyot_plan::cache::update::{self, Freshened};
+use eyot_plan::cache::{Kept, tags};
+use eyot_plan::fault::{Code, Fault, Side};
+use http::header::{CONTENT_LENGTH, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+
+use super::{Behind, Want, failure, reply};
+use crate::object::Object;
+use crate::purges::Hash;
+use crate::room::Leading;
+
+/// What came of asking.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    /// There was no answer.
+    Failed(Fault),
+    /// An answer that is kept, or was.
+    Object {
+        object: Arc<Object>,
+        /// The status that came, where it is not that of the answer.
+        came: Option<StatusCode>,
+        /// Whether it is kept since then.
+        stored: bool,
+        detail: Option<&'static str>,
+    },
+    /// An answer that is not kept.
+    Passed { response: Response<Body>, detail: Option<&'static str> },
+}
+
+/// What came, for a request that left at the first of the times and was answered at the second.
+struct Came {
+    result: Result<Response<Body>, Fault>,
+    times: (u64, u64),
+    /// Whether it was asked for on a condition.
+    conditional: bool,
+}
+
+impl Want {
+    /// Asks for the answer, or whether `old` is still good, on behalf of all whom `leading` leads. `as_it_is`: with the
+    /// request's own conditions and range, where nothing is kept to ask by; what comes is hardly kept then.
+    pub(super) async fn fetch<B: Behind>(
+        &self,
+        behind: &mut B,
+        leading: Leading,
+        old: Option<Arc<Object>>,
+        as_it_is: bool,
+    ) -> Fetched {
+        let mut headers = self.parts.headers.clone();
+        let is_own = as_it_is && old.is_none();
+        match &old {
+            Some(object) => drop(update::conditions(&object.kept, &mut headers)),
+            None if as_it_is => {}
+            None => update::whole(&mut headers),
+        }
+        let mut came = self.once(behind, headers).await;
+        if let Some(object) = old.as_ref().filter(|_| came.is_not_modified()) {
+            let answer = came.result.as_ref().map(|response| response.headers().clone()).unwrap_or_default();
+            let rules = &self.cache.site.rules;
+            match update::freshen(&object.kept, &self.asking(), &answer, came.times, rules) {
+                Freshened::Kept(kept) => {
+                    let object = leading.freshened(object, kept);
+                    return Fetched::Object {
+                        object,
+                        came: Some(StatusCode::NOT_MODIFIED),
+                        stored: true,
+                        detail: None,
+                    };
+                }
+                Freshened::Once(kept, reason) => {
+                    self.cache.room.forget(self.id, object);
+                    leading.release(came.times.1);
+                    let (object, detail) = (Arc::new(Object { kept, ..Object::clone(object) }), Some(reason.label()));
+                    return Fetched::Object { object, came: Some(StatusCode::NOT_MODIFIED), stored: false, detail };
+                }
+                // What is kept is another one than the server speaks of: the whole is asked for.
+                Freshened::Other => {
+                    let mut headers = self.parts.headers.clone();
+                    update::whole(&mut headers);
+                    came = self.once(behind, headers).await;
+                }
+            }
+        }
+        if came.is_not_modified() && !came.conditional {
+            let fault = Fault::new(Code::UpstreamBadResponse).because("304 for a request without conditions");
+            came.result = Err(fault);
+        }
+        match came.result {
+            Err(fault) => self.failed(leading, fault, old, came.times.1),
+            Ok(response) => self.came(leading, response, old, is_own, came.times),
+        }
+    }
+
+    async fn once<B: Behind>(&self, behind: &mut B, headers: HeaderMap) -> Came {
+        let conditional = headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
+        let mut request = Request::new(body::empty());
+        (*request.method_mut(), *request.uri_mut()) = (self.parts.method.clone(), self.parts.uri.clone());
+        (*request.version_mut(), *request.headers_mut()) = (self.parts.version, headers);
+        request.extensions_mut().clone_from(&self.parts.extensions);
+        let asked_ms = behind.now_ms();
+        let result = behind.ask(request).await;
+        Came { result, times: (asked_ms, behind.now_ms()), conditional }
+    }
+
+    /// Nobody answered: what is kept stands in, if it may (RFC 5861, section 4).
+    fn failed(&self, leading: Leading, fault: Fault, old: Option<Arc<Object>>, now_ms: u64) -> Fetched {
+        let stands_in = |object: &Arc<Object>| failure(&fault).is_some_and(|it| object.kept.life.stands_in(it, now_ms));
+        if let Some(object) = old.filter(stands_in) {
+            leading.stood_in(&object);
+            return Fetched::Object { object, came: None, stored: false, detail: Some(STOOD_IN) };
+        }
+        // What the request itself was at fault for is nobody else's fault: one of those who wait asks.
+        if fault.code.side() != Side::Client {
+            leading.fail(&fault);
+        }
+        Fetched::Failed(fault)
+    }
+
+    fn came(
+        &self,
+        leading: Leading,
+        response: Response<Body>,
+        old: Option<Arc<Object>>,
+        is_own: bool,
+        times: (u64, u64),
+    ) -> Fetched {
+        let status = response.status();
+        let stands_in = |object: &Arc<Object>| object.kept.life.stands_in(Failure::Status(status), times.1);
+        let stood_in = old.as_ref().filter(|object| stands_in(object));
+        if let Some(object) = stood_in {
+            leading.stood_in(object);
+            let object = Arc::clone(object);
+            return Fetched::Object { object, came: Some(status), stored: false, detail: Some(STOOD_IN) };
+        }
+        match self.keep(Some(leading), response, times) {
+            Fetched::Passed { response, detail } => {
+                // A newer answer, though it is not kept, ends an older one.
+                if let Some(object) = old.filter(|_| !status.is_server_error()) {
+                    self.cache.room.forget(self.id, &object);
+                }
+                let response = if is_own { response } else { reply::passed(response, &self.parts, times.1) };
+                Fetched::Passed { response, detail }
+            }
+            other => other,
+        }
+    }
+
+    /// Keeps an answer if it may be kept; `leading`: on whose behalf, none if it may not be for another reason.
+    pub(super) fn keep(&self, leading: Option<Leading>, mut response: Response<Body>, times: (u64, u64)) -> Fetched {
+        let (site, status) = (&self.cache.site, response.status());
+        let tags = tags::take(response.headers_mut());
+        let kept = Kept::of(&self.asking(), status, response.headers(), times, &site.rules);
+        let (Some(leading), kept) = (leading, kept) else { return Fetched::Passed { response, detail: None } };
+        match kept {
+            Ok(kept) => {
+                let tags = tags.iter().map(|tag| Hash::key(&site.app, tag));
+                let keys: Vec<Hash> = tags.chain(self.also.iter().copied()).collect();
+                let length = length(&response);
+                let object = leading.keep(kept, &keys, response.into_body(), length);
+                Fetched::Object { object, came: None, stored: true, detail: None }
+            }
+            Err(reason) => {
+                leading.release(times.1);
+                Fetched::Passed { response, detail: Some(reason.label()) }
+            }
+        }
+    }
+}
+
+impl Came {
+    fn is_not_modified(&self) -> bool {
+        self.result.as_ref().is_ok_and(|response| response.status() == StatusCode::NOT_MODIFIED)
+    }
+}
+
+/// How long the body is, as far as that is known.
+fn length(response: &Response<Body>) -> Option<u64> {
+    let said = || response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    response.body().size_hint().exact().or_else(said)
+}
