@@ -252,6 +252,7 @@ mod tests {
             path: "/cart",
             status: 200,
             fault: None,
+            cache: Some("miss"),
             wall_us: 1200,
             cpu_us: 310,
             memory_bytes: 1_310_720,
@@ -268,8 +269,8 @@ mod tests {
             concat!(
                 r#"{"time":"2026-11-22T12:00:00.250000Z","id":"0193","app":"shop","release":417,"#,
                 r#""route":"shop.example.com/*","target":"function:cart","protocol":"h3","client":"203.0.113.0/24","#,
-                r#""method":"GET","host":"shop.example.com","path":"/cart","status":200,"fault":null,"wall_us":1200,"#,
-                r#""cpu_us":310,"memory_bytes":1310720,"subrequests":1,"in_bytes":0,"out_bytes":512}"#
+                r#""method":"GET","host":"shop.example.com","path":"/cart","status":200,"fault":null,"cache":"miss","#,
+                r#""wall_us":1200,"cpu_us":310,"memory_bytes":1310720,"subrequests":1,"in_bytes":0,"out_bytes":512}"#
             )
         );
     }

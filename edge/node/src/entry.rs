@@ -13,6 +13,7 @@ use eyot_bundle::name::Name;
 use eyot_bundle::refusal::{Reason, Refusal};
 use eyot_bundle::release::{self, Limits, OnFault, PathPattern, Release};
 use eyot_bundle::web_origin::Egress;
+use eyot_cache::rooms::Rooms;
 use eyot_plan::fault::Fault;
 use eyot_plan::routes::Table;
 use eyot_plan::way::{Bound, Way};
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::activate::aborts::Marked;
 use crate::blobs::Blobs;
+use crate::cached::Caching;
 use crate::files::{self, Folder};
 use crate::policy::Policy;
 use crate::secrets::{Secrets, Vault};
@@ -64,6 +66,8 @@ pub struct Route {
     pub fallback: Option<Target>,
     /// Whether safe requests may come in TLS early data.
     pub early_data: bool,
+    /// What is kept of its target's answers; none: nothing.
+    pub cache: Option<Arc<Caching>>,
     /// What is asked of requests and done to answers; none: nothing.
     pub policy: Option<Arc<Policy>>,
 }
@@ -160,6 +164,8 @@ pub struct Ground<'a> {
     pub stores: &'a eyot_state::Stores,
     /// What is known of upstreams.
     pub upstreams: &'a Upstreams,
+    /// What is kept of answers.
+    pub rooms: &'a Rooms,
     /// Private networks the operator of this node opens.
     pub allow_private: &'a [(Name, PrivateNet)],
 }
@@ -180,6 +186,9 @@ impl Entry {
             Ok((name, Arc::new(folder)))
         });
         let targets = Targets {
+            app: &release.app,
+            rooms: ground.rooms,
+            part: grant.share.memory,
             functions: functions.collect::<Result<_, Refusal>>()?,
             upstreams: upstreams.collect::<Result<_, Refusal>>()?,
             folders: folders.collect::<Result<_, Refusal>>()?,
@@ -250,7 +259,7 @@ impl Entry {
     }
 }
 
-fn parsed<T, E>(result: Result<T, E>, text: &str) -> Result<T, Refusal> {
+pub(crate) fn parsed<T, E>(result: Result<T, E>, text: &str) -> Result<T, Refusal> {
     result.map_err(|_| Refusal::new(Reason::Parse, format!("`{}`", text.chars().take(100).collect::<String>())))
 }
 
@@ -323,6 +332,10 @@ fn missing(name: &Name) -> Refusal {
 }
 
 struct Targets<'a> {
+    app: &'a Name,
+    rooms: &'a Rooms,
+    /// The app's part of what is kept in memory.
+    part: f64,
     functions: BTreeMap<&'a Name, Arc<Function>>,
     upstreams: BTreeMap<&'a Name, Arc<Upstream>>,
     folders: BTreeMap<&'a Name, Arc<Folder>>,
@@ -342,7 +355,9 @@ impl Targets<'_> {
             let function = Arc::clone(self.functions.get(name).ok_or_else(|| missing(name))?);
             Ok(Before { label: format!("before:{name}").into(), function, place: Arc::default() })
         });
+        let room = || self.rooms.of(self.app.as_str(), self.part);
         Ok(Route {
+            cache: Caching::of(self.app.as_str(), route, &target.kind, room)?,
             id: route.id.clone().into(),
             target,
             before: before.collect::<Result<_, Refusal>>()?,

@@ -8,6 +8,7 @@ pub mod admin;
 mod admit;
 mod before;
 pub mod blobs;
+mod cached;
 mod call;
 pub mod compile;
 pub mod config;

@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 
 use crate::admit::{Came, admit};
 use crate::before::{self, Said};
+use crate::cached::{self, AtRoute, CACHE_STATUS};
 use crate::entry::{Entry, Kind, Route, Target};
 use crate::loan::Loan;
 use crate::node::Node;
@@ -174,26 +175,32 @@ impl Asking {
 
     /// Asks the route's target, and its fallback if that fails without having touched the request.
     async fn target(self, node: &Node, record: &mut Record) -> Result<Response<Body>, Fault> {
-        let Self { entry, route, request, asked } = self;
-        // What goes through a tunnel has no form that is the route's to give.
-        let policy = route.policy.as_ref().filter(|_| asked.connect.is_none());
-        let wants = policy.map(|policy| policy.wants(&request)).unwrap_or_default();
-        let shape = |response| match policy {
-            Some(policy) => policy.shape(node, &entry, &route, &wants, response),
-            None => Ok(response),
+        let Self { entry, route, mut request, asked } = self;
+        let caching = route.cache.as_ref().filter(|_| asked.connect.is_none());
+        if caching.is_some() {
+            request = cached::settled(request).await;
+        }
+        let (loan, request) = match &route.fallback {
+            Some(_) => {
+                let (loan, lent) = Loan::new(request);
+                (Some(loan), lent)
+            }
+            None => (None, request),
         };
-        let Some(fallback) = &route.fallback else {
-            return ask(node, &entry, &route.target, request, &asked, record).await.and_then(shape);
+        let mut target = AtRoute { node, entry: &entry, route: &route, to: &route.target, asked: &asked, record };
+        let answered = match caching {
+            Some(caching) => caching.answer(&mut target, request).await,
+            None => target.shaped(request).await,
         };
-        let (loan, request) = Loan::new(request);
-        let fault = match ask(node, &entry, &route.target, request, &asked, record).await.and_then(shape) {
-            Err(fault) if fault.code.side() != Side::Client && opens(fallback, &asked) => fault,
+        let fault = match answered {
+            Err(fault) if fault.code.side() != Side::Client => fault,
             other => return other,
         };
-        let Some(request) = loan.back() else { return Err(fault) };
-        record.fault(&fault);
-        record.target(&fallback.label, &fallback.place);
-        ask(node, &entry, fallback, request, &asked, record).await.and_then(shape)
+        let fallback = route.fallback.as_ref().filter(|fallback| opens(fallback, &asked));
+        let Some((fallback, request)) = fallback.zip(loan.and_then(Loan::back)) else { return Err(fault) };
+        target.record.fault(&fault);
+        target.record.target(&fallback.label, &fallback.place);
+        AtRoute { to: fallback, ..target }.shaped(request).await
     }
 }
 
@@ -204,7 +211,7 @@ fn opens(target: &Target, asked: &Asked) -> bool {
 }
 
 /// Asks one target. What it says for others to say is taken out of its answer.
-async fn ask(
+pub(crate) async fn ask(
     node: &Node,
     entry: &Arc<Entry>,
     target: &Target,
@@ -259,6 +266,8 @@ fn respond(node: &Node, result: Result<Response<Body>, Fault>, mut record: Recor
     };
     let headers = response.headers_mut();
     std::mem::take(&mut record.every).dress(headers, is_fault);
+    let cached = record.cached().and_then(|status| HeaderValue::try_from(status.to_string()).ok());
+    cached.map(|status| headers.insert(CACHE_STATUS, status));
     if let Ok(id) = HeaderValue::from_str(&record.id) {
         headers.insert(REQUEST_ID, id);
     }

@@ -1,14 +1,16 @@
 //! What one node is made of: the parts that the request line, the pull and the admin share. It holds them and does
 //! nothing itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use eyot_bundle::grant::Grant;
 use eyot_bundle::refusal::Refusal;
 use eyot_bundle::release::{Limits, Release};
+use eyot_cache::rooms::Rooms;
 use eyot_fetch::Fetch;
 use eyot_guest::Runtime;
+use tokio::sync::Semaphore;
 
 use crate::access;
 use crate::blobs::Blobs;
@@ -48,6 +50,12 @@ pub struct Node {
     pub stores: eyot_state::Stores,
     /// What functions are told of it.
     pub here: Arc<Here>,
+    /// What is kept of answers.
+    pub rooms: Rooms,
+    /// Permits of those who ask anew for what answers meanwhile.
+    pub(crate) later: Arc<Semaphore>,
+    /// Itself, for what goes on when a request has its answer; set once it runs.
+    pub(crate) me: OnceLock<Weak<Node>>,
     /// What purges.
     pub purger: Arc<Purger>,
     /// Whether it takes requests.
@@ -78,6 +86,7 @@ impl Node {
             blobs: &self.blobs,
             stores: &self.stores,
             upstreams: &self.upstreams,
+            rooms: &self.rooms,
             allow_private: &self.config.egress.allow_private,
         };
         Entry::build(&ground, release, grant, share).map(Arc::new)

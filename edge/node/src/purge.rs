@@ -15,6 +15,7 @@ use eyot_plan::request;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::snapshot::Snapshots;
 use crate::telemetry::{Source, Telemetry};
 
 /// Purges of the functions of one app that may come at once on this node.
@@ -36,6 +37,8 @@ pub struct Purger {
     /// Where the journal is; none: nothing is kept on disk.
     folder: Option<PathBuf>,
     parents: OnceLock<Client>,
+    /// By whose routes URLs are told apart.
+    snapshots: Arc<Snapshots>,
     sending: Semaphore,
     paces: Mutex<BTreeMap<Name, (f64, Instant)>>,
     /// The numbers of those that functions asked for here: they need not be done again.
@@ -57,12 +60,18 @@ pub(crate) enum Unsent {
 
 impl Purger {
     /// Nothing was purged yet, and no journal is open.
-    pub(crate) fn new(lag_max_ms: Option<u64>, folder: Option<PathBuf>, telemetry: Arc<Telemetry>) -> Self {
+    pub(crate) fn new(
+        lag_max_ms: Option<u64>,
+        folder: Option<PathBuf>,
+        telemetry: Arc<Telemetry>,
+        snapshots: Arc<Snapshots>,
+    ) -> Self {
         Self {
             purges: Arc::new(Purges::in_memory(lag_max_ms, now_ms())),
             telemetry,
             folder,
             parents: OnceLock::new(),
+            snapshots,
             sending: Semaphore::new(ON_THEIR_WAY_MAX),
             paces: Mutex::default(),
             own: Mutex::default(),
@@ -109,7 +118,7 @@ impl Purger {
             if self.own().remove(&logged.n) {
                 continue;
             }
-            purges.push((logged.app.as_str(), of(logged)));
+            purges.extend(self.of(logged).into_iter().map(|purge| (logged.app.as_str(), purge)));
             self.telemetry.purged(&logged.app, Source::Parent);
         }
         self.purges.apply(&purges, Some(Position { log, n: told.n }))?;
@@ -128,8 +137,8 @@ impl Purger {
     /// What is wrong with the URL, or what the disk said; then it holds until this process ends.
     pub(crate) fn here(&self, app: &Name, request: &PurgeRequest) -> Result<(), Unsent> {
         self.telemetry.purged(app, Source::Operator);
-        let purge = asked(app, request)?;
-        self.purges.apply(&[(app.as_str(), purge)], None).map_err(Unsent::Disk)
+        let purges: Vec<_> = self.asked(app, request)?.into_iter().map(|purge| (app.as_str(), purge)).collect();
+        self.purges.apply(&purges, None).map_err(Unsent::Disk)
     }
 
     /// Purges for a function of `app`: here, then everywhere.
@@ -137,7 +146,7 @@ impl Purger {
     /// # Errors
     /// Why it was not done, or not everywhere.
     pub(crate) async fn everywhere(self: &Arc<Self>, app: &Name, request: PurgeRequest) -> Result<(), Unsent> {
-        let purge = asked(app, &request)?;
+        let asked = self.asked(app, &request)?;
         if !self.has_room(app) {
             return Err(Unsent::TooOften);
         }
@@ -145,7 +154,10 @@ impl Purger {
         self.telemetry.purged(app, Source::Function);
         let (purges, name) = (Arc::clone(&self.purges), app.clone());
         // It waits for the disk.
-        let here = tokio::task::spawn_blocking(move || purges.apply(&[(name.as_str(), purge)], None));
+        let here = tokio::task::spawn_blocking(move || {
+            let asked: Vec<_> = asked.into_iter().map(|purge| (name.as_str(), purge)).collect();
+            purges.apply(&asked, None)
+        });
         here.await.map_err(io::Error::other).and_then(|done| done).map_err(Unsent::Disk)?;
         let parents = self.parents.get().ok_or_else(|| Unsent::Parent("there is none".to_owned()))?;
         let sent = tokio::time::timeout(NOTED_WITHIN, parents.purge(app, &request)).await;
@@ -174,44 +186,53 @@ impl Purger {
         has_room
     }
 
+    /// What somebody asked for here.
+    fn asked(&self, app: &Name, request: &PurgeRequest) -> Result<Vec<Purge>, Unsent> {
+        let how = if request.soft { How::Soft } else { How::Hard };
+        let all = match request.kind {
+            Kind::App => vec![What::App],
+            Kind::Key => vec![What::Named(Hash::key(app.as_str(), &request.value))],
+            Kind::Url => self.url(app, &request.value).map_err(Unsent::NoUrl)?,
+        };
+        Ok(all.into_iter().map(|what| Purge { what, how }).collect())
+    }
+
+    /// What the log says. A URL that no request can ask for names nothing, and nothing of it is kept.
+    fn of(&self, logged: &Logged) -> Vec<Purge> {
+        let app = logged.app.as_str();
+        let all = match logged.kind {
+            Kind::App => vec![What::App],
+            Kind::Key => vec![What::Named(Hash::key(app, &logged.value))],
+            Kind::Url => self.url(&logged.app, &logged.value).unwrap_or_default(),
+        };
+        let how = match logged {
+            Logged { missed: true, .. } => How::Doubt,
+            Logged { soft: true, .. } => How::Soft,
+            _ => How::Hard,
+        };
+        all.into_iter().map(|what| Purge { what, how }).collect()
+    }
+
+    /// What a URL that somebody wrote names: itself, as a request asks for it, and what its route takes for the same.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn url(&self, app: &Name, url: &str) -> Result<Vec<What>, &'static str> {
+        let url = url.parse().map_err(|_| "it is no URL")?;
+        let url = request::url(&url)?;
+        let mut all = vec![What::Named(Hash::url(app.as_str(), &url))];
+        let entry = self.snapshots.find(url.host().unwrap_or_default()).ok().filter(|entry| entry.app == *app);
+        let route = entry.as_ref().and_then(|it| it.find(url.host()?, url.path(), &http::Method::GET).ok());
+        if let Some(caching) = route.and_then(|route| route.cache.as_ref()) {
+            let named = What::Named(caching.site().named(&url));
+            all.extend(Some(named).filter(|named| !all.contains(named)));
+        }
+        Ok(all)
+    }
+
     fn own(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The hash of a URL that somebody wrote, as that of a request for it.
-///
-/// # Errors
-/// What is wrong with it.
-fn url_hash(app: &Name, url: &str) -> Result<Hash, &'static str> {
-    let url = url.parse().map_err(|_| "it is no URL")?;
-    request::url(&url).map(|url| Hash::url(app.as_str(), &url))
-}
-
-/// What somebody asked for here.
-fn asked(app: &Name, request: &PurgeRequest) -> Result<Purge, Unsent> {
-    let what = match request.kind {
-        Kind::App => What::App,
-        Kind::Key => What::Named(Hash::key(app.as_str(), &request.value)),
-        Kind::Url => What::Named(url_hash(app, &request.value).map_err(Unsent::NoUrl)?),
-    };
-    Ok(Purge { what, how: if request.soft { How::Soft } else { How::Hard } })
-}
-
-/// What the log says. A URL that no request can ask for names nothing, which is never kept.
-fn of(logged: &Logged) -> Purge {
-    let app = logged.app.as_str();
-    let what = match logged.kind {
-        Kind::App => What::App,
-        Kind::Key => What::Named(Hash::key(app, &logged.value)),
-        Kind::Url => What::Named(url_hash(&logged.app, &logged.value).unwrap_or_else(|_| Hash::key(app, ""))),
-    };
-    let how = match logged {
-        Logged { missed: true, .. } => How::Doubt,
-        Logged { soft: true, .. } => How::Soft,
-        _ => How::Hard,
-    };
-    Purge { what, how }
 }
 
 /// Milliseconds since 1970, by this node's clock.

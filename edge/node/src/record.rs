@@ -36,6 +36,12 @@ impl Record {
         Self { story: Some(Story::begin(telemetry, access, arrival)), last: Arc::default() }
     }
 
+    /// The record of what is asked for when this request has its answer: a request of nobody, of which only what functions
+    /// spend and faults are told.
+    pub(crate) fn of_nobody(&self) -> Self {
+        Self { story: Some(self.twin()), last: Arc::default() }
+    }
+
     /// Where the calls of functions go on record that this request leads to.
     pub(crate) fn bill(&self) -> Bill {
         Bill { calls: Arc::clone(self.calls()), last: Arc::clone(&self.last) }

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use eyot_cache::room::Common;
+use eyot_cache::rooms::Rooms;
 use eyot_fetch::{Fetch, Options, Resolver};
 use eyot_front::{Certificates, ClientAuth, Counts, Ending, Files, Guards, Resumption, Tickets, TlsSettings};
 use eyot_guest::Runtime;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::access;
@@ -18,6 +20,7 @@ use crate::acme;
 use crate::activate::aborts;
 use crate::admin::{Admin, AdminError, Shown};
 use crate::blobs::Blobs;
+use crate::cached::LATER_MAX;
 use crate::config::secret::{self, SecretError};
 use crate::config::{self, Certificate, Config, Plain};
 use crate::edge::Here;
@@ -30,6 +33,7 @@ use crate::pull::service::{self, Service, ServiceError};
 use crate::purge::Purger;
 use crate::secrets::{self, Vault};
 use crate::shares::{Capacity, Shares};
+use crate::snapshot::Snapshots;
 use crate::sockets::{Sockets, SocketsError};
 use crate::stores::{self, StoresError};
 use crate::telemetry::{self, Telemetry};
@@ -190,6 +194,7 @@ async fn live(
         upgrades: Arc::clone(&upgrades),
     };
     let node = Arc::clone(&running.node);
+    let _ = node.me.set(Arc::downgrade(&node));
     let acme = acme::Ready::new(&node.config, &certificates, || service::client(&node.config))?;
     let issued = acme.facts();
     let pull = Service::prepare(&node, acme.answers(), PathBuf::from(PROGRAM))?;
@@ -384,10 +389,13 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
     telemetry.build(env!("CARGO_PKG_VERSION"), COMMIT, WASMTIME);
     let access = access::Log::start(config.log.access, Arc::clone(&telemetry)).map_err(Error::io("the access log"))?;
     let fetch = fetch(&config, sockets)?;
+    let snapshots = Arc::<Snapshots>::default();
+    let purger = Arc::new(purger(&config, &telemetry, &snapshots));
+    let common = Common { purges: Arc::clone(&purger.purges) };
     Ok(Node {
         upstreams: Upstreams::new(fetch.clone(), config.node.fleet.clone()),
         access: Arc::new(access),
-        snapshots: Arc::default(),
+        snapshots,
         shares: Shares::new(capacity(&config), Arc::clone(&telemetry)),
         runtime: runtime(&config)?,
         fetch,
@@ -395,7 +403,10 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
         blobs: blobs(&config)?,
         stores: stores::stores(&config)?,
         here: Arc::new(here(&config)?),
-        purger: Arc::new(purger(&config, &telemetry)),
+        rooms: Rooms::new(config.cache.memory_bytes, common),
+        later: Arc::new(Semaphore::new(LATER_MAX)),
+        me: OnceLock::new(),
+        purger,
         ready: Ready::default(),
         telemetry,
         config,
@@ -403,10 +414,10 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
 }
 
 /// What purges; its journal is beside what is kept on disk.
-fn purger(config: &Config, telemetry: &Arc<Telemetry>) -> Purger {
+fn purger(config: &Config, telemetry: &Arc<Telemetry>, snapshots: &Arc<Snapshots>) -> Purger {
     let lag_max_ms = (!config.origin.urls.is_empty()).then_some(config.cache.purge_lag_max_ms);
     let folder = config.cache.disk.as_ref().map(|disk| disk.path.join("purged"));
-    Purger::new(lag_max_ms, folder, Arc::clone(telemetry))
+    Purger::new(lag_max_ms, folder, Arc::clone(telemetry), Arc::clone(snapshots))
 }
 
 fn vault(config: &Config) -> Result<Vault, Error> {

@@ -3,6 +3,7 @@
 //! It must never take a label value from a request: apps, routes and targets come from the snapshot, the rest are
 //! closed sets of this file. Each node has its own recorder, so that several may run in one process.
 
+mod cache;
 mod compression;
 mod events;
 mod family;
@@ -21,6 +22,7 @@ use eyot_plan::fault::Code;
 use metrics::{Counter, Gauge, Histogram, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
+pub use cache::CACHE_RESULTS;
 pub use compression::Compressed;
 pub use events::ScheduleResult;
 use family::Family;
@@ -69,6 +71,7 @@ pub struct Telemetry {
     function_memory_bytes: Family<Histogram, 2>,
     function_subrequests: Family<Counter, 2>,
     upstream_requests: Family<Counter, 3>,
+    cache: cache::Cache,
     compression: compression::Compression,
     connections: Family<Gauge, 1>,
     datagrams_relayed: Family<Counter, 1>,
@@ -136,6 +139,7 @@ impl Telemetry {
             function_memory_bytes: Family::new("eyot_function_memory_bytes", ["app", "function"]),
             function_subrequests: Family::new("eyot_function_subrequests_total", ["app", "function"]),
             upstream_requests: Family::new("eyot_upstream_requests_total", ["app", "upstream", "result"]),
+            cache: cache::Cache::new(),
             compression: compression::Compression::new(),
             connections: Family::new("eyot_connections", ["protocol"]),
             datagrams_relayed: Family::new("eyot_datagrams_relayed_total", ["result"]),
@@ -171,6 +175,7 @@ impl Telemetry {
         for (name, unit, text) in HISTOGRAMS {
             self.recorder.describe_histogram((*name).into(), Some(*unit), (*text).into());
         }
+        cache::Cache::describe(&self.recorder);
         compression::Compression::describe(&self.recorder);
         events::Events::describe(&self.recorder);
         purges::Purges::describe(&self.recorder);

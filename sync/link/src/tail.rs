@@ -129,6 +129,9 @@ pub struct Request {
     /// The code of the fault that was met.
     #[serde(default)]
     pub fault: Option<String>,
+    /// What became of it in the cache: `hit`, `miss`, …
+    #[serde(default)]
+    pub cache: Option<String>,
     /// From its head to the last byte, in microseconds.
     #[serde(default)]
     pub wall_us: u64,

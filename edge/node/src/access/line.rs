@@ -36,6 +36,8 @@ pub struct Line<'a> {
     pub status: u16,
     /// The code of the fault that was met.
     pub fault: Option<&'static str>,
+    /// What became of it in the cache; none: its route keeps nothing.
+    pub cache: Option<&'static str>,
     /// From the head's arrival to the last byte, in microseconds.
     pub wall_us: u64,
     /// CPU time of the function, in microseconds.
@@ -72,9 +74,14 @@ impl Line<'_> {
         text(out, "host", self.host);
         text(out, "path", self.path);
         number(out, "status", self.status.into());
-        match self.fault {
-            Some(code) => text(out, "fault", code),
-            None => out.push_str(",\"fault\":null"),
+        for (name, value) in [("fault", self.fault), ("cache", self.cache)] {
+            match value {
+                Some(value) => text(out, name, value),
+                None => {
+                    self::name(out, name);
+                    out.push_str("null");
+                }
+            }
         }
         for (name, value) in [
             ("wall_us", self.wall_us),

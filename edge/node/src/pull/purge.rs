@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_node_lags_until_its_parent_has_told_all_that_it_had_when_the_stream_opened() {
-        let purger = Arc::new(Purger::new(Some(60_000), None, Arc::new(Telemetry::new())));
+        let purger = Arc::new(Purger::new(Some(60_000), None, Arc::new(Telemetry::new()), Arc::default()));
         let lags = || purger.purges.lagging(now_ms());
         let mut stream = Purging::new(&purger);
         stream.heard();
@@ -73,7 +73,7 @@ mod tests {
     fn what_the_disk_did_not_take_is_noted_when_it_does() {
         let folder = tempfile::tempdir().expect("a folder");
         let journal = folder.path().join("purged");
-        let purger = Arc::new(Purger::new(None, Some(journal.clone()), Arc::new(Telemetry::new())));
+        let purger = Arc::new(Purger::new(None, Some(journal.clone()), Arc::new(Telemetry::new()), Arc::default()));
         assert!(purger.take_up().is_ok());
         let mut stream = Purging::new(&purger);
         stream.told(told(1, false));
@@ -89,7 +89,7 @@ mod tests {
         stream.heard();
         assert_eq!(purger.since().map(|since| since.n), Some(3));
         purger.purges.let_go();
-        let next = Purger::new(None, Some(journal), Arc::new(Telemetry::new()));
+        let next = Purger::new(None, Some(journal), Arc::new(Telemetry::new()), Arc::default());
         assert_eq!(next.take_up().expect("a journal"), None);
         assert_eq!((next.purges.marks(), next.since().map(|since| since.n)), (6_000, Some(3)));
     }

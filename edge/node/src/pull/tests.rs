@@ -85,7 +85,7 @@ impl Node {
             root: world.root.clone(),
             poll_ms: 20_000,
             answers: crate::acme::Answers::default(),
-            purger: Arc::new(crate::purge::Purger::new(None, None, Arc::clone(&self.telemetry))),
+            purger: Arc::new(crate::purge::Purger::new(None, None, Arc::clone(&self.telemetry), Arc::default())),
         };
         let (pull, handle) = Pull::start(setup).expect("started");
         (self.pull, self.handle) = (Some(pull), Some(handle));

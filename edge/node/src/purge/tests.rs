@@ -5,7 +5,7 @@ use eyot_cache::purges::{Born, Verdict};
 use super::*;
 
 fn purger(folder: Option<PathBuf>) -> Arc<Purger> {
-    let purger = Purger::new(None, folder, Arc::new(Telemetry::new()));
+    let purger = Purger::new(None, folder, Arc::new(Telemetry::new()), Arc::default());
     assert!(purger.take_up().is_ok());
     Arc::new(purger)
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use eyot_guest::Tree;
 use eyot_link::tail;
 use eyot_plan::arrival::{Arrival, Protocol};
+use eyot_plan::cache::status::Status;
 use eyot_plan::fault::{Code, Fault, Side};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
@@ -46,6 +47,10 @@ pub(crate) struct Story {
     place: Option<Arc<Place>>,
     status: u16,
     fault: Option<Code>,
+    /// What the cache had to do with it; none: nothing.
+    cache: Option<Status>,
+    /// Whether it is no client's request, and no line of the access log.
+    is_of_nobody: bool,
     /// The functions that were called, with what they spent.
     calls: Arc<Calls>,
     /// How many of them had been called when a fault was last met: how those ended is known.
@@ -83,6 +88,40 @@ impl Story {
             place: None,
             status: CLIENT_LEFT,
             fault: None,
+            cache: None,
+            is_of_nobody: false,
+            calls: Arc::default(),
+            calls_told: 0,
+            lent: None,
+            wall: Duration::ZERO,
+            in_bytes: Arc::default(),
+            out_bytes: 0,
+            every: Every::default(),
+            allow: None,
+        }
+    }
+
+    /// What is told of a request that this one leads to and that nobody waits for.
+    pub(super) fn twin(&self) -> Self {
+        Self {
+            telemetry: Arc::clone(&self.telemetry),
+            access: Arc::clone(&self.access),
+            id: self.id.clone(),
+            at: SystemTime::now(),
+            began: Instant::now(),
+            protocol: self.protocol,
+            client: self.client,
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            app: self.app.clone(),
+            entry: self.entry.clone(),
+            route: self.route.clone(),
+            target: self.target.clone(),
+            place: None,
+            status: CLIENT_LEFT,
+            fault: None,
+            cache: None,
+            is_of_nobody: true,
             calls: Arc::default(),
             calls_told: 0,
             lent: None,
@@ -122,6 +161,16 @@ impl Story {
     pub(crate) fn target(&mut self, label: &Text, place: &Arc<Place>) {
         self.target = label.clone();
         self.place = Some(Arc::clone(place));
+    }
+
+    /// What the cache had to do with it.
+    pub(crate) fn cache(&mut self, status: Status) {
+        self.cache = Some(status);
+    }
+
+    /// What the cache had to do with it.
+    pub(crate) fn cached(&self) -> Option<&Status> {
+        self.cache.as_ref()
     }
 
     pub(super) fn calls(&self) -> &Arc<Calls> {
@@ -207,6 +256,7 @@ impl Story {
             path: self.uri.path().chars().take(TEXT_CHARS_MAX).collect(),
             status: self.status,
             fault: self.fault.map(|code| code.name().to_owned()),
+            cache: self.cache.map(|status| status.result().to_owned()),
             wall_us: u64::try_from(self.wall.as_micros()).unwrap_or(u64::MAX),
             cpu_us: self.cpu_us().unwrap_or(0),
             cpu_us_max: (!calls.is_empty()).then_some(cpu_us_max),
@@ -231,6 +281,9 @@ impl Story {
                 subrequests: meter.subrequests(),
             });
         }
+        if self.is_of_nobody {
+            return;
+        }
         if self.access.is_on() {
             let meters = || calls.iter().map(|call| &call.meter);
             self.access.line(&Line {
@@ -247,6 +300,7 @@ impl Story {
                 path: self.uri.path(),
                 status: self.status,
                 fault: self.fault.map(Code::name),
+                cache: self.cache.map(|status| status.result()),
                 wall_us: u64::try_from(self.wall.as_micros()).unwrap_or(u64::MAX),
                 cpu_us: self.cpu_us().unwrap_or(0),
                 memory_bytes: meters().map(|meter| meter.memory_bytes()).max().unwrap_or(0),

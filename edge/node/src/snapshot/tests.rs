@@ -39,12 +39,15 @@ fn entry(app: &str, number: u64) -> Arc<Entry> {
     let stores = eyot_state::Stores::new(options).expect("stores");
     let fetch = eyot_fetch::Fetch::new(eyot_fetch::Options::default()).expect("a client");
     let upstreams = crate::upstreams::Upstreams::new(fetch, "eyot".to_owned());
+    let purges = Arc::new(eyot_cache::purges::Purges::in_memory(None, 0));
+    let rooms = eyot_cache::rooms::Rooms::new(1 << 20, eyot_cache::room::Common { purges });
     let ground = Ground {
         ceilings: Limits::default(),
         vault: &vault,
         blobs: &blobs,
         stores: &stores,
         upstreams: &upstreams,
+        rooms: &rooms,
         allow_private: &[],
     };
     Arc::new(Entry::build(&ground, &release, &grant, share).expect("a good release"))
