@@ -4,6 +4,7 @@
 
 mod acme;
 mod attacks;
+mod caching;
 mod certs;
 mod clients;
 mod compile;

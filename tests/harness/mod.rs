@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod faulty;
+pub(crate) mod front;
 pub(crate) mod nats;
 pub(crate) mod nspawn;
 pub(crate) mod pebble;
@@ -10,6 +11,7 @@ pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod relay;
+pub(crate) mod scripted;
 pub(crate) mod size;
 pub(crate) mod tools;
 pub(crate) mod upstream;
