@@ -19,7 +19,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, out: &Out) -> anyhow::Result<()> {
     let project = args.place.open()?;
     let components = project.build(args.no_build, *out).await?;
-    project.cas()?;
+    project.pems()?;
     let mut rows = Map::new();
     for (name, component) in &components {
         let built = &component.built;

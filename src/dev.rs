@@ -261,7 +261,7 @@ fn is_apps_own(path: &std::path::Path, project: &Project) -> bool {
 fn packed(project: &Project) -> impl Iterator<Item = PathBuf> {
     let manifest = &project.manifest;
     let folders = manifest.files.values().map(|files| files.path.as_str());
-    folders.chain(manifest.ca_files()).map(|path| join(&project.folder, path))
+    folders.chain(manifest.pem_files()).map(|path| join(&project.folder, path))
 }
 
 /// What builds write: the component itself, or the folder it is in, where that is not the function's.

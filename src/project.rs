@@ -73,14 +73,15 @@ impl Project {
         }
     }
 
-    /// The CA files of the upstreams, read.
-    pub(crate) fn cas(&self) -> anyhow::Result<BTreeMap<String, String>> {
+    /// The files with certificates of the upstreams, read.
+    pub(crate) fn pems(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let read = |file: &str| {
             let path = self.folder.join(file);
-            let text = fs::read_to_string(&path).with_context(|| format!("an upstream's CA {}", path.display()))?;
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("an upstream's certificates {}", path.display()))?;
             Ok((file.to_owned(), text))
         };
-        self.manifest.ca_files().map(read).collect()
+        self.manifest.pem_files().map(read).collect()
     }
 
     /// The folders of files, packed.

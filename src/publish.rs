@@ -168,7 +168,7 @@ fn release(
         parts.components.iter().map(|(name, component)| (name.clone(), component.built.clone())).collect();
     let secrets = parts.secrets.iter().map(|(name, sealed)| (name.clone(), sealed.named())).collect();
     let files = folders.iter().map(|(name, folder)| (name.clone(), folder.bundle)).collect();
-    let made = Made { functions, cas: project.cas()?, files, secrets };
+    let made = Made { functions, pems: project.pems()?, files, secrets };
     let release = project.manifest.release(edition, &made)?;
     verify::check(&release, &trusted.app, number, &trusted.grant).context("the operator's grant does not hold this")?;
     Ok(release)

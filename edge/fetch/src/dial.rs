@@ -11,6 +11,7 @@ use eyot_plan::fault::{Code, Fault};
 use eyot_plan::way::Way;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustls_pki_types::ServerName;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
@@ -59,8 +60,9 @@ impl Out {
     }
 }
 
-/// Connects to a destination, as an app may, with TLS where the scheme says so, offering these versions of HTTP. The caller bounds the whole by
-/// `connect_ms`; one address gets its share of it.
+/// Connects to a destination, as an app may, with TLS where the scheme says so, offering these versions of HTTP. Before
+/// that it says whose request it is, where the way tells so. The caller bounds the whole by `connect_ms`; one address
+/// gets its share of it.
 ///
 /// # Errors
 /// `egress_denied` if no address of the name may be reached, `upstream_unreachable` if there is none or none answers,
@@ -69,11 +71,14 @@ pub async fn dial(out: &Out, way: &Way, to: &Destination, offer: Offer) -> Resul
     let found = out.addresses(&to.host).await.map_err(|cause| unreachable(to, cause))?;
     let own = out.own();
     let judged = judged(&found, way, to, &own)?;
-    let tcp = connect_any(&judged, way.timeouts.connect_ms).await.map_err(|error| unreachable(to, error))?;
+    let mut tcp = connect_any(&judged, way.timeouts.connect_ms).await.map_err(|error| unreachable(to, error))?;
     if is_ourselves(&tcp, &own) {
         return Err(denied(to));
     }
     tcp.set_nodelay(true).map_err(|error| unreachable(to, error))?;
+    if let Some(proxied) = &way.proxied {
+        tcp.write_all(&proxied.header()).await.map_err(|error| unreachable(to, error))?;
+    }
     match to.scheme {
         Scheme::Http => Ok(Stream::Plain(tcp)),
         Scheme::Https => secure(out, way, to, offer, tcp).await,

@@ -209,7 +209,7 @@ impl<'a> Exchange<'a> {
 
     /// Waits in the line of the server.
     async fn in_line(&self, bound: Bound, line: Line) -> Result<Ready, Failed> {
-        let lane = self.fetch.lanes.of(&self.key);
+        let lane = self.fetch.lanes.of(&self.key.server);
         if let Some(turn) = lane.enter(bound.connections_max) {
             return Ok(Ready::New(Some(turn)));
         }
@@ -229,7 +229,9 @@ impl<'a> Exchange<'a> {
             if let Some(turn) = lane.enter(bound.connections_max) {
                 return Ok(Ready::New(Some(turn)));
             }
-            if matches!(line, Line::New) && self.fetch.pool.shed_of(&self.key) {
+            // What is idle is of no use to who needs a new one, and none for another client.
+            let may_shed = matches!(line, Line::New) || self.way.proxied.is_some();
+            if may_shed && self.fetch.pool.shed_of(&self.key.server) {
                 continue;
             }
             timeout_at(until, freed).await.map_err(|_| spent("no connection to the server became free in time"))?;

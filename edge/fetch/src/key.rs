@@ -79,18 +79,28 @@ impl Destination {
 }
 
 /// Which kept connections may carry a request: those made by the same app, under the same policy, to the same place,
-/// with the same identity.
+/// with the same identity, and for the same client where its address is told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     /// The app, for its bounds; it is part of `way` too.
     pub(crate) app: Box<str>,
+    way: [u8; 32],
+    /// The server, whoever the client is.
+    pub(crate) server: Server,
+}
+
+/// Which connections are bounded together: those that differ at most in their client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Server {
     way: [u8; 32],
     to: Destination,
 }
 
 impl Key {
     pub(crate) fn of(way: &Way, to: &Destination) -> Self {
-        Self { app: way.app.as_str().into(), way: way.identity(), to: to.clone() }
+        let server = Server { way: way.common(), to: to.clone() };
+        let identity = if way.proxied.is_none() { server.way } else { way.identity() };
+        Self { app: way.app.as_str().into(), way: identity, server }
     }
 }
 

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use crate::key::Key;
+use crate::key::Server;
 
 /// The lanes of all servers that have a bound.
 #[derive(Default)]
-pub(crate) struct Lanes(Mutex<HashMap<Key, Arc<Lane>>>);
+pub(crate) struct Lanes(Mutex<HashMap<Server, Arc<Lane>>>);
 
 /// What is under way to one server.
 #[derive(Debug, Default)]
@@ -34,21 +34,21 @@ pub(crate) struct Turn(Arc<Lane>);
 pub(crate) struct Waiting(Arc<Lane>);
 
 impl Lanes {
-    /// The lane of this key.
-    pub(crate) fn of(&self, key: &Key) -> Arc<Lane> {
+    /// The lane of this server.
+    pub(crate) fn of(&self, server: &Server) -> Arc<Lane> {
         let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.get(key) {
+        if let Some(lane) = lanes.get(server) {
             return Arc::clone(lane);
         }
         // What nobody holds has no connection and no line.
         lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
-        Arc::clone(lanes.entry(key.clone()).or_default())
+        Arc::clone(lanes.entry(server.clone()).or_default())
     }
 
-    /// A connection of this key may carry another request.
-    pub(crate) fn freed(&self, key: &Key) {
+    /// A connection to this server may carry another request.
+    pub(crate) fn freed(&self, server: &Server) {
         let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.get(key) {
+        if let Some(lane) = lanes.get(server) {
             lane.freed.notify_one();
         }
     }

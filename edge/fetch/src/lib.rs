@@ -38,6 +38,7 @@ pub use crate::exchange::Failed;
 use crate::lane::Lanes;
 use crate::pool::Pool;
 use crate::room::Room;
+pub use crate::tls::fits;
 
 /// The head of a response, and its trailers, in bytes at most.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::{H1, Lease};
 use crate::http2::H2;
-use crate::key::Key;
+use crate::key::{Key, Server};
 use crate::lane::Lanes;
 
 /// HTTP/2 connections kept for one key at most.
@@ -129,7 +129,7 @@ impl Pool {
                                 shelf.h1.push((h1, Instant::now()));
                             }
                         });
-                        pool.lanes.freed(&key);
+                        pool.lanes.freed(&key.server);
                     }
                 });
             }
@@ -182,12 +182,13 @@ impl Pool {
         false
     }
 
-    /// Closes an idle connection for `key`. Says whether there was one.
-    pub(crate) fn shed_of(&self, key: &Key) -> bool {
+    /// Closes an idle connection to `server`, whoever its client. Says whether there was one.
+    pub(crate) fn shed_of(&self, server: &Server) -> bool {
         let mut shelves = self.shelves();
-        let Some(shelf) = shelves.by_key.get_mut(key) else { return false };
-        let unused = shelf.h2.iter().position(|h2| h2.is_unused());
-        unused.map(|at| shelf.h2.swap_remove(at)).is_some() || shelf.h1.pop().is_some()
+        shelves.by_key.iter_mut().filter(|(key, _)| key.server == *server).any(|(_, shelf)| {
+            let unused = shelf.h2.iter().position(|h2| h2.is_unused());
+            unused.map(|at| shelf.h2.swap_remove(at)).is_some() || shelf.h1.pop().is_some()
+        })
     }
 
     /// How many connections are kept that carry nothing.

@@ -54,6 +54,7 @@ pub(crate) async fn event(
     let asked = Asked {
         protocol: Protocol::H1,
         client: std::net::Ipv4Addr::UNSPECIFIED.into(),
+        from: None,
         seen: None,
         uri: request.uri().clone(),
         id: record.id.clone(),

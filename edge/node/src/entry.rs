@@ -12,9 +12,11 @@ use eyot_bundle::grant::{Grant, PrivateNet};
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::{Reason, Refusal};
 use eyot_bundle::release::{self, Limits, OnFault, PathPattern, Release};
+use eyot_bundle::secret::Value;
 use eyot_bundle::web_origin::Egress;
 use eyot_cache::rooms::Rooms;
 use eyot_plan::fault::Fault;
+use eyot_plan::proxied::Proxied;
 use eyot_plan::routes::Table;
 use eyot_plan::way::{Bound, Way};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -177,7 +179,8 @@ impl Entry {
     /// A refusal, if it holds what the verification should not have let through, or a secret that does not open here.
     pub fn build(ground: &Ground<'_>, release: &Release, grant: &Grant, share: Arc<Share>) -> Result<Self, Refusal> {
         let stores = Kept::of(ground.stores, release, grant)?;
-        let builder = Builder { ground, release, grant, secrets: ground.vault.open(release)?, stores };
+        let (secrets, client_keys) = (ground.vault.open(release)?, ground.vault.client_keys(release)?);
+        let builder = Builder { ground, release, grant, secrets, client_keys, stores };
         let functions = release.functions.iter().map(|(name, it)| Ok((name, Arc::new(builder.function(name, it)?))));
         let upstreams = release.upstreams.iter().map(|(name, it)| Ok((name, builder.upstream(name, it)?)));
         let folders = release.files.iter().map(|(name, it)| {
@@ -269,6 +272,8 @@ fn pairs(table: &BTreeMap<String, String>) -> Vec<(String, String)> {
 
 struct Builder<'a> {
     secrets: BTreeMap<Name, Secrets>,
+    /// The keys of certificates, by the upstream they are for.
+    client_keys: BTreeMap<Name, Arc<Value>>,
     stores: Kept,
     ground: &'a Ground<'a>,
     release: &'a Release,
@@ -280,7 +285,7 @@ impl Builder<'_> {
         let app = &self.release.app;
         let opened = self.ground.allow_private.iter().filter(|(of, _)| of == app).map(|(_, net)| net);
         let private = self.grant.egress_private.iter().chain(opened).cloned().collect();
-        Way { app: app.clone(), private, tls, timeouts, bound: None }
+        Way { tls, ..Way::new(app.clone(), private, timeouts) }
     }
 
     fn limits(&self, asked: Limits) -> Limits {
@@ -322,7 +327,10 @@ impl Builder<'_> {
 
     fn upstream(&self, name: &Name, upstream: &release::upstream::Upstream) -> Result<Arc<Upstream>, Refusal> {
         let bound = upstream.connections_max.map(|connections_max| Bound { connections_max, queue: upstream.queue });
-        let way = Way { bound, ..self.way(upstream.tls.clone(), upstream.timeouts) };
+        let client_key = self.client_keys.get(name).cloned();
+        // Who the client is, each request knows; who asks for the node itself leaves it so.
+        let proxied = upstream.proxy_protocol.map(|version| Proxied { version, client: None, port: 0 });
+        let way = Way { bound, client_key, proxied, ..self.way(upstream.tls.clone(), upstream.timeouts) };
         parsed(self.ground.upstreams.of(name, upstream, way), name.as_str())
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Asked {
     pub(crate) protocol: Protocol,
     /// The client's address.
     pub(crate) client: std::net::IpAddr,
+    /// The same, with its port; none: it is an event.
+    pub(crate) from: Option<std::net::SocketAddr>,
     /// What functions are told of the client; none: it is an event.
     pub(crate) seen: Option<eyot_guest::Client>,
     /// The URI it asked for.
@@ -68,6 +70,12 @@ impl Asked {
             scheme: self.uri.scheme_str().unwrap_or("https"),
         };
         Facts { client: Some(client), ..self.own_facts(fleet) }
+    }
+
+    /// The port that the client asked.
+    pub(crate) fn port(&self) -> u16 {
+        let is_plain = self.uri.scheme_str() == Some("http");
+        self.uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 })
     }
 
     /// What forwarding must know when a function asks by itself.
@@ -140,9 +148,9 @@ fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fau
     let lent = trail.lent().map(|lent| Remaining { cpu_us: lent.cpu_us, subrequests: lent.subrequests });
     let lent = lent.map(|lent| Tree::new(lent, None));
     record.lent.clone_from(&lent);
-    let client = client.ip();
+    let (from, client) = (Some(client), client.ip());
     let seen = Some(eyot_guest::Client { address: client, protocol, tls, early });
-    let asked = Asked { protocol, client, seen, uri, id: record.id.clone(), trail, lent, connect, interim };
+    let asked = Asked { protocol, client, from, seen, uri, id: record.id.clone(), trail, lent, connect, interim };
     Ok(Found::Asking(Box::new(Asking { entry, route, request, asked })))
 }
 

@@ -12,6 +12,7 @@ use eyot_plan::arrival::Interim;
 use eyot_plan::body::{self, Body};
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::forward::{self, CameBy};
+use eyot_plan::proxied::Proxied;
 use eyot_plan::upstream::retry::{self, Failure};
 use eyot_plan::upstream::{Unavailable, hash};
 use eyot_plan::way::Way;
@@ -190,6 +191,10 @@ impl Proxying<'_> {
             permit.origin().ok_or_else(|| Fault::new(Code::InternalError).because("there is no such server"))?;
         *request.uri_mut() = at(origin, request.uri())?;
         let mut way = std::borrow::Cow::Borrowed(&self.upstream.way);
+        if let Some(proxied) = way.proxied {
+            let proxied = Some(Proxied { client: self.asked.from, port: self.asked.port(), ..proxied });
+            way = std::borrow::Cow::Owned(Way { proxied, ..way.into_owned() });
+        }
         let total_ms = u64::try_from(self.left().as_millis()).unwrap_or(u64::MAX);
         if total_ms + 1 < way.timeouts.total_ms {
             let timeouts = Timeouts { total_ms, ..way.timeouts };

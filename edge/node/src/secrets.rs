@@ -11,7 +11,8 @@ use std::sync::Arc;
 use age::secrecy::ExposeSecret as _;
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::{Reason, Refusal};
-use eyot_bundle::release::{Function, Release};
+use eyot_bundle::release::upstream::ClientCertificate;
+use eyot_bundle::release::{Function, Release, Secret};
 use eyot_bundle::secret::{self, About, Identity, Recipient, Value};
 
 use crate::blobs::Blobs;
@@ -52,16 +53,33 @@ impl Vault {
     }
 
     fn of(&self, release: &Release, function: &Function) -> Result<Secrets, Refusal> {
-        let open = |(name, sealed): (&String, &eyot_bundle::release::Secret)| {
-            let refuse = |reason, text: String| Refusal::new(reason, format!("secret `{name}`: {text}"));
-            let bytes = read(&self.blobs.path(sealed.sealed.sha256), sealed.sealed.size);
-            let bytes = bytes.map_err(|error| refuse(Reason::MissingBlob, error.to_string()))?;
-            let about = About { app: &release.app, name, version: sealed.version };
-            let value = secret::open(about, &bytes, &self.identity);
-            let value = value.map_err(|error| refuse(Reason::Incompatible, error.to_string()))?;
-            Ok((name.clone(), Arc::new(value)))
-        };
+        let open = |(name, sealed): (&String, &Secret)| Ok((name.clone(), self.one(&release.app, name, sealed)?));
         function.secrets.iter().map(open).collect()
+    }
+
+    fn one(&self, app: &Name, name: &str, sealed: &Secret) -> Result<Arc<Value>, Refusal> {
+        let refuse = |reason, text: String| Refusal::new(reason, format!("secret `{name}`: {text}"));
+        let bytes = read(&self.blobs.path(sealed.sealed.sha256), sealed.sealed.size);
+        let bytes = bytes.map_err(|error| refuse(Reason::MissingBlob, error.to_string()))?;
+        let value = secret::open(About { app, name, version: sealed.version }, &bytes, &self.identity);
+        value.map(Arc::new).map_err(|error| refuse(Reason::Incompatible, error.to_string()))
+    }
+
+    /// The keys by which this node says who it is to the upstreams of `release`, whose blobs are here, by upstream.
+    ///
+    /// # Errors
+    /// As [`Vault::open`]; `incompatible` for a key that does not fit its certificate, too.
+    pub fn client_keys(&self, release: &Release) -> Result<BTreeMap<Name, Arc<Value>>, Refusal> {
+        let all = release.upstreams.iter();
+        let all = all.filter_map(|(name, upstream)| Some((name, upstream.tls.as_ref()?.client.as_ref()?)));
+        let open = |(name, client): (&Name, &ClientCertificate)| {
+            let of = |it: Refusal| Refusal::new(it.reason, format!("upstream `{name}`: {}", it.detail));
+            let key = self.one(&release.app, &client.secret, &client.key).map_err(of)?;
+            let fits = eyot_fetch::fits(&client.chain, key.expose());
+            fits.map_err(|text| of(Refusal::new(Reason::Incompatible, text)))?;
+            Ok((name.clone(), key))
+        };
+        all.map(open).collect()
     }
 }
 
@@ -124,7 +142,8 @@ pub(crate) fn without(secrets: &Secrets, text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use eyot_bundle::digest::Digest;
-    use eyot_bundle::release::{Bundle, Secret};
+    use eyot_bundle::release::Bundle;
+    use eyot_bundle::release::upstream::{Upstream, UpstreamTls};
 
     use super::*;
 
@@ -171,5 +190,38 @@ mod tests {
         assert_eq!(keep("bank", &ours).expect_err("another's").reason, Reason::Incompatible);
         std::fs::remove_dir_all(folder.path().join("blobs/sha256")).expect("gone");
         assert_eq!(vault.open(&release).expect_err("gone").reason, Reason::MissingBlob);
+    }
+
+    #[test]
+    fn a_release_is_ready_only_where_the_keys_of_its_certificates_open_and_fit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let blobs = Blobs::open(folder.path()).expect("blobs");
+        let (ours, theirs) = (Identity::generate(), Identity::generate());
+        let document = serde_json::json!({
+            "format": 1, "app": "shop", "number": 7, "created": "2026-11-22T12:00:00Z", "hosts": [], "routes": [],
+        });
+        let mut release: Release = serde_json::from_value(document).expect("a release");
+        let vault = Vault::new(ours.clone(), blobs.clone());
+        let made = || rcgen::generate_simple_self_signed(vec!["us.test".to_owned()]).expect("a certificate");
+        let (one, other) = (made(), made());
+        let mut keep = |key: &str, to: &Identity| {
+            let about = About { app: &"shop".parse().expect("a name"), name: "API_KEY", version: 2 };
+            let sealed = secret::seal(about, key.as_bytes(), &[to.recipient()]).expect("sealed");
+            let bundle = Bundle { sha256: Digest::of(&sealed), size: sealed.len() as u64 };
+            std::fs::create_dir_all(blobs.path(bundle.sha256).parent().expect("a folder")).expect("made");
+            std::fs::write(blobs.path(bundle.sha256), sealed).expect("written");
+            let key = Secret { sealed: bundle, version: 2 };
+            let client = ClientCertificate { chain: one.cert.pem(), secret: "API_KEY".to_owned(), key };
+            let tls = Some(UpstreamTls { client: Some(client), ..UpstreamTls::default() });
+            release.upstreams.insert("api".parse().expect("a name"), Upstream { tls, ..Upstream::default() });
+            vault.client_keys(&release).map(|keys| keys["api"].expose().to_vec())
+        };
+        let (fits, does_not) = (one.signing_key.serialize_pem(), other.signing_key.serialize_pem());
+        assert_eq!(keep(&fits, &ours), Ok(fits.clone().into_bytes()));
+        let refusal = keep(&does_not, &ours).expect_err("another certificate's");
+        assert_eq!(refusal.reason, Reason::Incompatible);
+        assert!(refusal.detail.contains("`api`") && refusal.detail.contains("does not fit"), "{refusal}");
+        let refusal = keep(&fits, &theirs).expect_err("not ours");
+        assert!(refusal.reason == Reason::Incompatible && refusal.detail.contains("secret `API_KEY`"), "{refusal}");
     }
 }

@@ -84,7 +84,8 @@ impl<P: Parent> Stage<P> {
             opened.map_err(|it| Refusal::new(it.reason, format!("files `{name}`: {}", it.detail)))?;
         }
         // A release whose secrets do not open here is found before it is asked to answer.
-        self.vault.open(release).map(drop)
+        self.vault.open(release)?;
+        self.vault.client_keys(release).map(drop)
     }
 
     /// Sees to it that a blob is here that is not code.

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod files;
 pub mod forward;
 pub mod policy;
+pub mod proxied;
 pub mod request;
 pub mod routes;
 pub mod upstream;

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::host::HostPattern;
 use crate::name::Name;
 use crate::refusal::{Reason, Refusal};
-use crate::release::upstream::Upstream;
+use crate::release::upstream::{ClientCertificate, Upstream};
 use crate::release::{
     Bundle, FORMAT, Files, Function, Limits, Queue, Release, Reuse, Rollout, Route, Schedule, Secret, Store,
 };
@@ -108,13 +108,24 @@ pub struct FilesSource {
     pub fallback: Option<String>,
 }
 
-/// An upstream, before the file with its CA was read.
+/// An upstream, before its files were read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamSource {
-    /// The upstream; its `tls.ca` is still absent.
+    /// The upstream; its `tls.ca` and `tls.client` are still absent.
     pub upstream: Upstream,
     /// The file with the CA to trust in PEM, relative to the manifest.
     pub ca: Option<String>,
+    /// Who the node says it is.
+    pub client: Option<ClientSource>,
+}
+
+/// Who the node says it is, before the file was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSource {
+    /// The file with the certificate in PEM, and those between it and its authority, relative to the manifest.
+    pub certificate: String,
+    /// The name of the secret that is its key.
+    pub key: String,
 }
 
 /// A function's component, built and looked at.
@@ -133,8 +144,8 @@ pub struct Built {
 pub struct Made {
     /// The functions by name.
     pub functions: BTreeMap<Name, Built>,
-    /// The CA files, as they were read, by [`Manifest::ca_files`].
-    pub cas: BTreeMap<String, String>,
+    /// The files with certificates, as they were read, by [`Manifest::pem_files`].
+    pub pems: BTreeMap<String, String>,
     /// The folders of files by name, packed.
     pub files: BTreeMap<Name, Bundle>,
     /// The secrets by name, sealed, by [`Manifest::secrets`].
@@ -163,14 +174,19 @@ impl Manifest {
         text::read(file, source, read::manifest)
     }
 
-    /// The files with CAs that [`Manifest::release`] needs, relative to the manifest.
-    pub fn ca_files(&self) -> impl Iterator<Item = &str> {
-        self.upstreams.values().filter_map(|source| source.ca.as_deref())
+    /// The files with certificates that [`Manifest::release`] needs, relative to the manifest.
+    pub fn pem_files(&self) -> impl Iterator<Item = &str> {
+        self.upstreams.values().flat_map(|source| {
+            let client = source.client.as_ref().map(|client| client.certificate.as_str());
+            source.ca.as_deref().into_iter().chain(client)
+        })
     }
 
     /// The names of the secrets that [`Manifest::release`] needs.
     pub fn secrets(&self) -> BTreeSet<&str> {
-        self.functions.values().flat_map(|source| source.secrets.iter().map(String::as_str)).collect()
+        let keys =
+            self.upstreams.values().filter_map(|source| source.client.as_ref()).map(|client| client.key.as_str());
+        self.functions.values().flat_map(|source| source.secrets.iter().map(String::as_str)).chain(keys).collect()
     }
 
     /// The release that this manifest makes of what was `made`. Check it by [`crate::verify::check`] before it is signed.
@@ -183,7 +199,7 @@ impl Manifest {
             let built = made.functions.get(name).ok_or_else(|| missing(format!("function `{name}` was not built")))?;
             Ok((name.clone(), source.function(built, &made.secrets)?))
         });
-        let upstreams = self.upstreams.iter().map(|(name, source)| Ok((name.clone(), source.upstream(&made.cas)?)));
+        let upstreams = self.upstreams.iter().map(|(name, source)| Ok((name.clone(), source.upstream(made)?)));
         let files = self.files.iter().map(|(name, source)| {
             let bundle = made.files.get(name).ok_or_else(|| missing(format!("files `{name}` were not packed")))?;
             Ok((name.clone(), source.files(*bundle)))
@@ -210,10 +226,7 @@ impl Manifest {
 
 impl FunctionSource {
     fn function(&self, built: &Built, sealed: &BTreeMap<String, Secret>) -> Result<Function, Refusal> {
-        let secrets = self.secrets.iter().map(|name| {
-            let missing = || Refusal::new(Reason::MissingBlob, format!("the secret `{name}` was not set"));
-            Ok((name.clone(), *sealed.get(name).ok_or_else(missing)?))
-        });
+        let secrets = self.secrets.iter().map(|name| Ok((name.clone(), *sealed.get(name).ok_or_else(|| unset(name))?)));
         Ok(Function {
             bundle: Bundle { sha256: built.sha256, size: built.size },
             world: built.facts.world.clone(),
@@ -239,15 +252,26 @@ impl FilesSource {
 }
 
 impl UpstreamSource {
-    fn upstream(&self, cas: &BTreeMap<String, String>) -> Result<Upstream, Refusal> {
+    fn upstream(&self, made: &Made) -> Result<Upstream, Refusal> {
         let mut upstream = self.upstream.clone();
+        let pem = |file: &String| {
+            let missing = || Refusal::new(Reason::MissingBlob, format!("the file `{file}` was not read"));
+            made.pems.get(file).cloned().ok_or_else(missing)
+        };
         if let Some(file) = &self.ca {
-            let missing = || Refusal::new(Reason::MissingBlob, format!("the CA file `{file}` was not read"));
-            let ca = cas.get(file).ok_or_else(missing)?.clone();
-            upstream.tls.get_or_insert_default().ca = Some(ca);
+            upstream.tls.get_or_insert_default().ca = Some(pem(file)?);
+        }
+        if let Some(ClientSource { certificate, key: secret }) = &self.client {
+            let key = *made.secrets.get(secret).ok_or_else(|| unset(secret))?;
+            let client = ClientCertificate { chain: pem(certificate)?, secret: secret.clone(), key };
+            upstream.tls.get_or_insert_default().client = Some(client);
         }
         Ok(upstream)
     }
+}
+
+fn unset(secret: &str) -> Refusal {
+    Refusal::new(Reason::MissingBlob, format!("the secret `{secret}` was not set"))
 }
 
 #[cfg(test)]

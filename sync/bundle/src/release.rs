@@ -76,8 +76,10 @@ impl Release {
         let functions = self.functions.iter().map(|(name, function)| (BundleOf::Function(name), function.bundle));
         let secrets = self.functions.values().flat_map(|function| &function.secrets);
         let secrets = secrets.map(|(name, secret)| (BundleOf::Secret(name), secret.sealed));
+        let keys = self.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()?.client.as_ref());
+        let keys = keys.map(|client| (BundleOf::Secret(&client.secret), client.key.sealed));
         let files = self.files.iter().map(|(name, files)| (BundleOf::Files(name), files.bundle));
-        functions.chain(secrets).chain(files)
+        functions.chain(secrets).chain(keys).chain(files)
     }
 }
 

@@ -47,12 +47,13 @@ pub(crate) fn way() -> Way {
 pub(crate) fn way_of(app: &str, nets: &[&str]) -> Way {
     let net = |net: &&str| PrivateNet { net: net.parse().expect("a network"), ports: Vec::new() };
     let app = app.parse().expect("a name");
-    Way { app, private: nets.iter().map(net).collect(), tls: None, timeouts: Timeouts::default(), bound: None }
+    Way::new(app, nets.iter().map(net).collect(), Timeouts::default())
 }
 
 /// The same way with authorities and a name of its own.
 pub(crate) fn way_tls(name: Option<&str>, ca: Option<&str>) -> Way {
-    Way { tls: Some(UpstreamTls { name: name.map(str::to_owned), ca: ca.map(str::to_owned) }), ..way() }
+    let (name, ca) = (name.map(str::to_owned), ca.map(str::to_owned));
+    Way { tls: Some(UpstreamTls { name, ca, ..UpstreamTls::default() }), ..way() }
 }
 
 /// A `GET` without body.
@@ -211,7 +212,8 @@ where
     raw(move |stream, _| serve(stream, false, answer.clone())).await
 }
 
-async fn serve<S, F>(stream: S, h2: bool, answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static)
+/// Answers what comes on a stream.
+pub(crate) async fn serve<S, F>(stream: S, h2: bool, answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,

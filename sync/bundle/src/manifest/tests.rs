@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::component::WORLD;
-use crate::release::upstream::{Balance, HashBy, Hedge};
-use crate::release::{Engine, Run, Target, policy};
+use crate::release::upstream::{Balance, HashBy, Hedge, ProxyProtocol, TlsVersion};
+use crate::release::{BundleOf, Engine, Run, Target, policy};
 
 const GOOD: &str = r#"
 app = "shop"
@@ -55,7 +55,8 @@ dead_letter = "orders-dead"
 
 [upstreams.api]
 servers = ["https://api-1.internal:8443", "https://api-2.internal:8443"]
-tls = { name = "api.internal", ca = "api-ca.pem" }
+tls = { name = "api.internal", ca = "api-ca.pem", min_version = "1.3", client_certificate = "us.pem", client_key = "API_KEY" }
+proxy_protocol = "v2"
 timeouts = { connect = "3s", first_byte = "30s", between_bytes = "30s", total = "5m", tunnel_idle = "1h" }
 balance = "hash"
 weights = [3, 1]
@@ -116,17 +117,19 @@ steps = [ { percent = 0.5, bake = "2m" }, { select = "*", percent = 100 } ]
 #[test]
 fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
     let manifest = Manifest::parse("eyot.toml", GOOD).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(manifest.ca_files().collect::<Vec<_>>(), ["api-ca.pem"]);
+    assert_eq!(manifest.pem_files().collect::<Vec<_>>(), ["api-ca.pem", "us.pem"]);
     let facts = ComponentFacts { world: WORLD.to_owned(), imports: vec!["wasi:io/streams@0.2.0".to_owned()] };
     let built = Built { sha256: Digest::of(b"component"), size: 9, facts };
     let edition = Edition { number: 3, previous: vec![2], min_release: 1, created: jiff::Timestamp::UNIX_EPOCH };
-    let cas = BTreeMap::from([("api-ca.pem".to_owned(), "-----BEGIN CERTIFICATE-----\n".to_owned())]);
+    let pems = ["api-ca.pem", "us.pem"].map(|file| (file.to_owned(), "-----BEGIN CERTIFICATE-----\n".to_owned()));
+    let pems = BTreeMap::from(pems);
     let functions = BTreeMap::from([("cart".parse().unwrap(), built)]);
     let bundle = Bundle { sha256: Digest::of(b"tar"), size: 1024 };
     let files = BTreeMap::from([("site".parse().unwrap(), bundle)]);
-    let secrets = BTreeMap::from([("PAYMENT_KEY".to_owned(), Secret { sealed: bundle, version: 2 })]);
-    assert_eq!(manifest.secrets().into_iter().collect::<Vec<_>>(), ["PAYMENT_KEY"]);
-    let made = Made { functions, cas, files, secrets };
+    let secret = |name: &str, version| (name.to_owned(), Secret { sealed: bundle, version });
+    let secrets = BTreeMap::from([secret("API_KEY", 5), secret("PAYMENT_KEY", 2)]);
+    assert_eq!(manifest.secrets().into_iter().collect::<Vec<_>>(), ["API_KEY", "PAYMENT_KEY"]);
+    let made = Made { functions, pems, files, secrets };
     let release = manifest.release(edition.clone(), &made).unwrap();
 
     let grant = serde_json::from_str(
@@ -167,11 +170,17 @@ fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
     assert_eq!((api.slow_start_ms, api.connections_max, api.queue.wait_ms), (60_000, Some(64), 500));
     assert_eq!(api.breaker.map(|breaker| breaker.open_ms), Some(10_000));
     assert_eq!(api.health.as_ref().map(|health| health.expect.to_string()).as_deref(), Some("200-399"));
+    assert_eq!((api.proxy_protocol, text.matches("proxy_protocol").count()), (Some(ProxyProtocol::V2), 1));
+    let tls = api.tls.as_ref().unwrap();
+    let client = tls.client.as_ref().unwrap();
+    assert_eq!((tls.min_version, client.secret.as_str(), client.key.version), (TlsVersion::V1_3, "API_KEY", 5));
+    let named = release.named_bundles().filter(|(what, _)| matches!(what, BundleOf::Secret("API_KEY")));
+    assert_eq!(named.count(), 1, "a key is brought like all secrets");
     assert_eq!(serde_json::from_str::<Release>(&text).unwrap(), release);
 
     let without = [
         Made { functions: BTreeMap::new(), ..made.clone() },
-        Made { cas: BTreeMap::new(), ..made.clone() },
+        Made { pems: BTreeMap::new(), ..made.clone() },
         Made { files: BTreeMap::new(), ..made.clone() },
         Made { secrets: BTreeMap::new(), ..made.clone() },
     ];

@@ -1,10 +1,12 @@
 //! Upstreams as a release names them: the servers, how one is chosen, what makes one healthy, and what is done when one
 //! fails. What is the default is not written, so that releases stay readable to what does not know the key.
 
+mod tls;
 mod words;
 
 use serde::{Deserialize, Serialize};
 
+pub use tls::{ClientCertificate, TlsVersion, UpstreamTls};
 pub use words::{HashBy, HashByError, Statuses, StatusesError};
 
 /// An upstream: servers that answer the same.
@@ -49,6 +51,9 @@ pub struct Upstream {
     /// How TLS is spoken, when not by the server's own name and the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTls>,
+    /// Whether each connection begins by saying who the client is; absent: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How long each step may take.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -197,16 +202,24 @@ impl Default for Queue {
     }
 }
 
-/// TLS towards an upstream.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UpstreamTls {
-    /// The name to send and to verify.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// PEM of the authorities to trust instead of the public ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<String>,
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// The binary one.
+    V2,
+}
+
+impl ProxyProtocol {
+    /// The version as it is written.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
 }
 
 /// Timeouts towards an upstream, in milliseconds.

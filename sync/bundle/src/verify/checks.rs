@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::HostPattern;
-use crate::release::upstream::{Timeouts, UpstreamTls};
+use crate::release::upstream::{ClientCertificate, Timeouts, UpstreamTls};
 use crate::release::{Limits, PathPattern, Redirect, Respond, Rollout, Route};
+use crate::verify::parts;
 use crate::web_origin::{Egress, WebOrigin};
 
 /// Routes of one release.
@@ -132,7 +133,21 @@ pub(crate) fn upstream_tls(tls: &UpstreamTls) -> Result<(), String> {
     if tls.ca.as_ref().is_some_and(|ca| !is_pem(ca)) {
         return Err(format!("its CA is no PEM of certificates, or over {CA_BYTES_MAX} bytes"));
     }
-    Ok(())
+    tls.client.as_ref().map_or(Ok(()), client_certificate)
+}
+
+fn client_certificate(client: &ClientCertificate) -> Result<(), String> {
+    let ClientCertificate { chain, secret, key } = client;
+    if chain.contains("PRIVATE KEY-----") {
+        return Err("its client certificate's file holds a private key too, which would be published: keep it as the \
+                    secret that `tls.client_key` names, and the certificates alone in the file"
+            .to_owned());
+    }
+    if chain.len() > CA_BYTES_MAX || !chain.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(format!("its client certificate is no PEM of certificates, or over {CA_BYTES_MAX} bytes"));
+    }
+    parts::secret_name(secret)?;
+    parts::secret(secret, key)
 }
 
 /// Whether a text is a token of RFC 9110, section 5.6.2.

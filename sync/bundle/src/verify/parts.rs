@@ -208,7 +208,8 @@ pub(super) fn function(function: &Function, release: &Release) -> Result<(), Str
     reuse(&function.reuse)
 }
 
-fn secret(name: &str, secret: &Secret) -> Result<(), String> {
+/// A secret, by its name.
+pub(super) fn secret(name: &str, secret: &Secret) -> Result<(), String> {
     let Secret { sealed: Bundle { sha256: _, size }, version } = *secret;
     if size == 0 || size > SEALED_BYTES_MAX || version == 0 {
         return Err(format!("the secret `{name}` has {size} bytes, or no version; at most {SEALED_BYTES_MAX} bytes"));

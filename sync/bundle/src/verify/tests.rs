@@ -53,6 +53,14 @@ fn health(path: &str, interval_ms: u64, expect: &str) -> Value {
     json!({"path": path, "interval_ms": interval_ms, "timeout_ms": 1_000, "expect": expect, "healthy": 1, "unhealthy": 1})
 }
 
+const PEM: &str = "-----BEGIN CERTIFICATE-----";
+
+/// TLS with a client's certificate.
+fn client(chain: &str, secret: &str, version: u64) -> Value {
+    let sealed = good()["functions"]["cart"]["secrets"]["PAYMENT_KEY"]["sealed"].clone();
+    json!({"client": {"chain": chain, "secret": secret, "key": {"sealed": sealed, "version": version}}})
+}
+
 fn verify(document: &Value) -> Result<Release, Refusal> {
     release(document.to_string().as_bytes(), &app(), 7, &grant())
 }
@@ -105,6 +113,13 @@ fn each_release_that_says_what_it_may_not_is_refused_with_its_reason() {
         ),
         ("/functions/cart/secrets/PAYMENT_KEY/version", json!(0), Parse, "no version"),
         ("/functions/cart/secrets/PAYMENT_KEY/sealed/size", json!(2_000_000), Parse, "2000000 bytes"),
+        ("/upstreams/api/tls", client("no PEM", "API_KEY", 1), Parse, "client certificate is no PEM"),
+        ("/upstreams/api/tls", client("-----BEGIN PRIVATE KEY-----", "API_KEY", 1), Parse, "holds a private key"),
+        ("/upstreams/api/tls", client(PEM, "API-KEY", 1), Parse, "no name of a secret"),
+        ("/upstreams/api/tls", client(PEM, "API_KEY", 0), Parse, "no version"),
+        ("/upstreams/api/tls", json!({"min_version": "1.1"}), Parse, "unknown variant"),
+        ("/upstreams/api", json!({"servers": ["http://a.example"], "tls": client(PEM, "A", 1)}), Parse, "has none"),
+        ("/upstreams/api/proxy_protocol", json!("v3"), Parse, "unknown variant"),
         ("/functions/cart/stores", json!({"default": "cards"}), Parse, "no store `cards`"),
         ("/functions/cart/stores", json!({"a b": "carts"}), Parse, "no name to open"),
         ("/functions/cart/calls", json!(["price"]), Parse, "no such function"),

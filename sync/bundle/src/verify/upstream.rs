@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::checks;
-use crate::release::upstream::{Balance, Breaker, Health, Passive, Queue, Retries, Upstream};
+use crate::release::upstream::{Balance, Breaker, Health, Passive, Queue, Retries, TlsVersion, Upstream};
 
 const UPSTREAMS_MAX: usize = 100;
 /// Servers that every node that runs the app asks again and again.
@@ -54,7 +54,14 @@ pub(crate) fn upstream(upstream: &Upstream) -> Result<(), String> {
     within("connections_max", connections, (1, CONNECTIONS_MAX.into()), "connections")?;
     queue(upstream.queue)?;
     checks::timeouts(&upstream.timeouts)?;
-    upstream.tls.as_ref().map_or(Ok(()), checks::upstream_tls)
+    let Some(tls) = &upstream.tls else { return Ok(()) };
+    checks::upstream_tls(tls)?;
+    // What has to be so would not be so.
+    let needs_tls = tls.client.is_some() || tls.min_version != TlsVersion::default();
+    if needs_tls && upstream.servers.iter().any(|server| server.starts_with("http://")) {
+        return Err("says how TLS is to be, and a server of it has none: write `https://`".to_owned());
+    }
+    Ok(())
 }
 
 fn within(key: &str, value: u64, (least, most): (u64, u64), unit: &str) -> Result<(), String> {

@@ -1,13 +1,13 @@
 //! What a manifest says of an upstream.
 
 use super::check;
-use crate::manifest::UpstreamSource;
+use crate::manifest::{ClientSource, UpstreamSource};
 use crate::release::upstream::{
-    Balance, Breaker, HashBy, Health, Hedge, Passive, Queue, Retries, RetryOn, Statuses, Timeouts, Upstream,
-    UpstreamTls,
+    Balance, Breaker, HashBy, Health, Hedge, Passive, ProxyProtocol, Queue, Retries, RetryOn, Statuses, Timeouts,
+    TlsVersion, Upstream, UpstreamTls,
 };
 use crate::text::Table;
-use crate::verify::{checks, upstream as checks_upstream};
+use crate::verify::{checks, parts, upstream as checks_upstream};
 
 pub(super) fn upstream(table: &mut Table<'_>) -> UpstreamSource {
     let noted = table.noted();
@@ -21,7 +21,7 @@ pub(super) fn upstream(table: &mut Table<'_>) -> UpstreamSource {
     let balance = table.choice("balance", balance).or_default();
     let weights = table.integers("weights").or(Vec::new());
     let hash = table.parsed::<HashBy>("hash").optional();
-    let (tls, ca) = tls(&mut table.table("tls"));
+    let Tls { tls, ca, client } = tls(&mut table.table("tls"));
     let upstream = Upstream {
         servers,
         balance,
@@ -36,11 +36,14 @@ pub(super) fn upstream(table: &mut Table<'_>) -> UpstreamSource {
         connections_max: table.integer("connections_max").optional(),
         queue: queue(&mut table.table("queue")),
         tls,
+        proxy_protocol: table
+            .choice("proxy_protocol", &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)])
+            .optional(),
         timeouts: timeouts(&mut table.table("timeouts")),
     };
-    table.later(&["http", "proxy_protocol", "shield"]);
+    table.later(&["http", "shield"]);
     check(table, noted, || checks_upstream::upstream(&upstream));
-    UpstreamSource { upstream, ca }
+    UpstreamSource { upstream, ca, client }
 }
 
 /// What is read of a table that may be absent.
@@ -111,13 +114,32 @@ fn queue(table: &mut Table<'_>) -> Queue {
     Queue { length: table.integer("length").or(default.length), wait_ms: table.duration_ms("wait").or(default.wait_ms) }
 }
 
-/// What is said of TLS, and the file with the authorities, which is not read yet.
-fn tls(table: &mut Table<'_>) -> (Option<UpstreamTls>, Option<String>) {
+/// What is said of TLS, and the files, which are not read yet.
+struct Tls {
+    tls: Option<UpstreamTls>,
+    ca: Option<String>,
+    client: Option<ClientSource>,
+}
+
+fn tls(table: &mut Table<'_>) -> Tls {
+    let noted = table.noted();
     let name = table.string("name").not_empty().optional();
     let ca = table.string("ca").not_empty().optional();
-    let tls = name.map(|name| UpstreamTls { name: Some(name), ..UpstreamTls::default() });
-    check(table, table.noted(), || tls.as_ref().map_or(Ok(()), checks::upstream_tls));
-    (tls, ca)
+    let versions = &[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
+    let min_version = table.choice("min_version", versions).or_default();
+    let certificate = table.string("client_certificate").not_empty().optional();
+    let key = table.string("client_key").not_empty().optional();
+    let tls = UpstreamTls { name, min_version, ..UpstreamTls::default() };
+    check(table, noted, || {
+        checks::upstream_tls(&tls)?;
+        key.as_deref().map_or(Ok(()), parts::secret_name)?;
+        match certificate.is_some() == key.is_some() {
+            true => Ok(()),
+            false => Err("`client_certificate`, a file, and `client_key`, a secret, need each other".to_owned()),
+        }
+    });
+    let client = certificate.zip(key).map(|(certificate, key)| ClientSource { certificate, key });
+    Tls { tls: (tls != UpstreamTls::default()).then_some(tls), ca, client }
 }
 
 fn timeouts(table: &mut Table<'_>) -> Timeouts {

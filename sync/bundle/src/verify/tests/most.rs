@@ -66,6 +66,11 @@ fn probed(document: &mut Value, count: usize) {
     }
 }
 
+fn client_certificate(document: &mut Value, bytes: usize) {
+    document["upstreams"]["api"]["tls"] =
+        super::client(&(super::PEM.to_owned() + &"x".repeat(bytes - super::PEM.len())), "API_KEY", 1);
+}
+
 fn ca(document: &mut Value, bytes: usize) {
     let begin = "-----BEGIN CERTIFICATE-----".to_owned();
     document["upstreams"]["api"]["tls"]["ca"] = json!(begin.clone() + &"x".repeat(bytes - begin.len()));
@@ -74,7 +79,7 @@ fn ca(document: &mut Value, bytes: usize) {
 #[test]
 fn a_release_may_have_so_much_of_each_thing_and_no_more() {
     use Reason::{OverQuota, Parse};
-    let table: [Row; 25] = [
+    let table: [Row; 26] = [
         ("previous", 20, Parse, "`previous`", |document, count| {
             document["previous"] = (1..=count).map(|number| json!(number)).collect();
         }),
@@ -100,6 +105,7 @@ fn a_release_may_have_so_much_of_each_thing_and_no_more() {
         }),
         ("servers that are probed", 256, OverQuota, "257 servers with `health`", probed),
         ("bytes of a CA", 256 << 10, Parse, "CA", ca),
+        ("bytes of a client certificate", 256 << 10, Parse, "client certificate", client_certificate),
         ("methods", 16, Parse, "method", methods),
         ("bytes of a path", 1_024, Parse, "path", path),
         ("bytes of a body", 64 << 10, Parse, "body", |document, bytes| {
