@@ -1,5 +1,8 @@
 //! The one way out: what an upstream is told, and what an app may not reach.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
 use crate::harness::app::App;
 use crate::harness::client::{Ask, Protocol, ask};
 use crate::harness::faulty::Faulty;
@@ -67,6 +70,49 @@ fn what_the_grant_does_not_list_is_not_connected_to() {
         assert_eq!(answer.status, 502, "{url}: {}", answer.text());
     }
     assert_eq!(upstream.asked(), 0, "a denied address was asked");
+}
+
+/// A server that answers with the line that its connection began with, before the first request.
+fn proxied() -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let serve = |stream: TcpStream| {
+        let (mut reader, mut began) = (BufReader::new(&stream), String::new());
+        reader.read_line(&mut began).ok()?;
+        loop {
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+            }
+            let text = began.trim_end();
+            write!(&stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len()).ok()?;
+        }
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || -> Option<()> { serve(stream) });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_that_wants_it_is_told_the_clients_address_before_anything_else() {
+    let (world, address) = (World::new(), proxied());
+    world.grant("shop", &["shop.test"], &["--private", &format!("127.0.0.1/32={}", address.port())]);
+    let app = App::new("shop", &["shop.test"])
+        .upstream("api", &format!("http://{address}"), "proxy_protocol = \"v1\"")
+        .route("shop.test", "/*", "upstream = \"api\"")
+        .written();
+    world.publish(&app);
+    let node = world.node("a");
+    node.wait_for_release(&world, "shop.test", "/", "shop/1");
+    for protocol in [Protocol::H1, Protocol::H2, Protocol::H3] {
+        let answer = node.ask(&world, protocol, "shop.test", "/");
+        let text = answer.text();
+        assert!(answer.status == 200 && text.starts_with("PROXY TCP4 127.0.0.1 0.0.0.0 "), "{protocol:?}: {text}");
+    }
 }
 
 /// A world with an app of one upstream of one server, and a node that serves it.

@@ -1,4 +1,4 @@
-//! One connection of either version: its handshake, its driver, and sending on it.
+//! One connection of any version: its handshake, its driver, and sending on it.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
 use crate::fresh::Fresh;
-use crate::http2::{H2, Seat};
 use crate::incoming::{Incoming, WireError};
 use crate::key::Destination;
+use crate::many::{Many, Seat};
 use crate::room::Place;
 use crate::stream::{HeadCount, Looked, Stream};
 use crate::upload::UploadBody;
@@ -25,7 +25,7 @@ const BEFORE_HEAD_BYTES_MAX: u64 = 256 << 10;
 /// A connection that was just made.
 pub(crate) enum Connection {
     H1(H1),
-    H2(Arc<H2>),
+    Many(Arc<Many>),
 }
 
 /// An HTTP/1.1 connection. It is closed when this is dropped.
@@ -40,7 +40,7 @@ pub(crate) struct H1 {
 /// The right to send one request on a connection.
 pub(crate) enum Lease {
     H1(H1),
-    H2(Arc<H2>, Seat),
+    Many(Arc<Many>, Seat),
 }
 
 /// Why a request was not answered.
@@ -69,7 +69,7 @@ impl Connection {
     /// `upstream_bad_response` if the other side does not.
     pub(crate) async fn open(stream: Stream, place: Place, streams_max: usize) -> Result<Self, Fault> {
         let opened = if stream.is_h2() {
-            H2::open(stream, place, streams_max).await.map(|h2| Self::H2(Arc::new(h2)))
+            Many::open(stream, place, streams_max).await.map(|many| Self::Many(Arc::new(many)))
         } else {
             H1::open(stream, place).await.map(Self::H1).map_err(WireError::H1)
         };
@@ -79,7 +79,7 @@ impl Connection {
 
 impl H1 {
     async fn open(stream: Stream, place: Place) -> hyper::Result<Self> {
-        let (count, fresh) = (Arc::new(HeadCount::default()), Arc::new(Fresh::of(&stream)));
+        let (count, fresh) = (Arc::new(HeadCount::default()), Arc::new(Fresh::at(stream.peer())));
         let counted = Arc::clone(&count);
         let io = TokioIo::new(Looked { inner: stream, look: move |read: &[u8]| counted.count(read.len()) });
         let mut builder = http1::Builder::new();
@@ -139,7 +139,7 @@ impl Lease {
     pub(crate) fn shape(&self, parts: Parts, to: &Destination) -> Result<Parts, Fault> {
         match self {
             Self::H1(_) => head::for_h1(parts, to),
-            Self::H2(..) => head::for_h2(parts, to),
+            Self::Many(..) => head::for_many(parts, to),
         }
     }
 
@@ -152,7 +152,7 @@ impl Lease {
     ) -> Result<Response<Incoming>, Unsent> {
         match self {
             Self::H1(h1) => h1.send(request, interim).await,
-            Self::H2(h2, _) => h2.send(request, interim).await,
+            Self::Many(many, _) => many.send(request, interim).await,
         }
     }
 
@@ -160,14 +160,14 @@ impl Lease {
     pub(crate) fn fresh(&self) -> Arc<Fresh> {
         match self {
             Self::H1(h1) => Arc::clone(&h1.fresh),
-            Self::H2(h2, _) => Arc::clone(&h2.fresh),
+            Self::Many(many, _) => Arc::clone(&many.fresh),
         }
     }
 
     /// Takes its connection out of use: nothing new begins on it.
     pub(crate) fn retire(self) {
-        if let Self::H2(h2, _) = &self {
-            h2.retire();
+        if let Self::Many(many, _) = &self {
+            many.retire();
         }
     }
 
@@ -175,7 +175,7 @@ impl Lease {
     pub(crate) fn is_untouched(&self) -> bool {
         match self {
             Self::H1(h1) => h1.count.is_untouched(),
-            Self::H2(..) => true,
+            Self::Many(..) => true,
         }
     }
 }

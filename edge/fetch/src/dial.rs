@@ -1,8 +1,9 @@
 //! The one place that opens a socket: a name is resolved, each address judged, and exactly a judged address connected.
 //! It is done again for every connection, so a name that changes its address is judged again.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::io;
+use std::net::UdpSocket;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -55,6 +56,12 @@ impl Out {
         self.names.addresses(host).await
     }
 
+    /// The addresses of a destination that may be reached.
+    async fn judged(&self, way: &Way, to: &Destination, own: &[SocketAddr]) -> Result<Vec<SocketAddr>, Fault> {
+        let found = self.addresses(&to.host).await.map_err(|cause| unreachable(to, cause))?;
+        judged(&found, way, to, own)
+    }
+
     fn own(&self) -> Arc<[SocketAddr]> {
         Arc::clone(&self.own.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -68,11 +75,11 @@ impl Out {
 /// `egress_denied` if no address of the name may be reached, `upstream_unreachable` if there is none or none answers,
 /// `upstream_tls` if TLS fails.
 pub async fn dial(out: &Out, way: &Way, to: &Destination, offer: Offer) -> Result<Stream, Fault> {
-    let found = out.addresses(&to.host).await.map_err(|cause| unreachable(to, cause))?;
     let own = out.own();
-    let judged = judged(&found, way, to, &own)?;
-    let mut tcp = connect_any(&judged, way.timeouts.connect_ms).await.map_err(|error| unreachable(to, error))?;
-    if is_ourselves(&tcp, &own) {
+    let judged = out.judged(way, to, &own).await?;
+    let tcp = connect_any(&judged, way.timeouts.connect_ms, connect).await;
+    let mut tcp = tcp.map_err(|error| error.map_or_else(|| denied(to), |error| unreachable(to, error)))?;
+    if is_ourselves(tcp.local_addr(), tcp.peer_addr(), &own) {
         return Err(denied(to));
     }
     tcp.set_nodelay(true).map_err(|error| unreachable(to, error))?;
@@ -85,6 +92,36 @@ pub async fn dial(out: &Out, way: &Way, to: &Destination, offer: Offer) -> Resul
     }
 }
 
+/// The same over QUIC, for HTTP/3, which is always over TLS. No datagram goes to an address that may not be reached.
+///
+/// # Errors
+/// As [`dial`].
+pub(crate) async fn dial_quic(out: &Out, way: &Way, to: &Destination) -> Result<eyot_h3::client::Connection, Fault> {
+    let own = out.own();
+    let mut judged = out.judged(way, to, &own).await?;
+    judged.retain(|address| !leads_here(*address, &own));
+    let config =
+        out.tls.configuration(way, Offer::Http3).map_err(|cause| Fault::new(Code::UpstreamTls).because(cause))?;
+    let connect = |address, within| {
+        let connecting = eyot_h3::client::connect(Arc::clone(&config), address, name(way, to));
+        async move { timeout(within, connecting).await.map_err(|_| None)?.map_err(Some) }
+    };
+    let connected = connect_any(&judged, way.timeouts.connect_ms, connect).await;
+    connected.map_err(|error| match error {
+        None => denied(to),
+        Some(None) => unreachable(to, "nothing answers over QUIC"),
+        Some(Some(error)) if error.is_tls() => Fault::new(Code::UpstreamTls).because(error),
+        Some(Some(error)) => unreachable(to, error),
+    })
+}
+
+/// Whether datagrams to this address would come to this host, at a port of the node's own. Asking sends none.
+fn leads_here(address: SocketAddr, own: &[SocketAddr]) -> bool {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address).map(|()| socket));
+    socket.map_or(true, |socket| is_ourselves(socket.local_addr(), Ok(address), own))
+}
+
 /// The addresses that may be reached.
 fn judged(found: &[IpAddr], way: &Way, to: &Destination, own: &[SocketAddr]) -> Result<Vec<SocketAddr>, Fault> {
     if found.is_empty() {
@@ -95,13 +132,18 @@ fn judged(found: &[IpAddr], way: &Way, to: &Destination, own: &[SocketAddr]) -> 
     if judged.is_empty() { Err(denied(to)) } else { Ok(judged) }
 }
 
-/// The first of these that answers, each tried a little after the one before it (RFC 8305).
-async fn connect_any(addresses: &[SocketAddr], connect_ms: u64) -> io::Result<TcpStream> {
+/// The first of these that answers, each tried a little after the one before it (RFC 8305). The error is the last one;
+/// none: there was no address.
+async fn connect_any<T, E, F: Future<Output = Result<T, E>>>(
+    addresses: &[SocketAddr],
+    connect_ms: u64,
+    connect: impl Fn(SocketAddr, Duration) -> F,
+) -> Result<T, Option<E>> {
     let share = connect_ms / u64::try_from(addresses.len().max(1)).unwrap_or(1);
     let each = Duration::from_millis(share).max(ATTEMPT_MIN);
     let mut waiting = addresses.iter();
     let mut trying = FuturesUnordered::new();
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut last = None;
     loop {
         if let Some(address) = waiting.next() {
             trying.push(connect(*address, each));
@@ -111,8 +153,8 @@ async fn connect_any(addresses: &[SocketAddr], connect_ms: u64) -> io::Result<Tc
         tokio::select! {
             biased;
             done = trying.next() => match done {
-                Some(Ok(tcp)) => return Ok(tcp),
-                Some(Err(error)) => last = error,
+                Some(Ok(connected)) => return Ok(connected),
+                Some(Err(error)) => last = Some(error),
                 None => {}
             },
             () = sleep(STAGGER), if waiting.len() > 0 => {}
@@ -127,8 +169,8 @@ async fn connect(address: SocketAddr, within: Duration) -> io::Result<TcpStream>
 
 /// Whether what was connected is this host at a port of the node's own: an own address may be unspecified, and then
 /// only the kernel knows what it stands for. A stream to an address of this host has that address at both ends.
-fn is_ourselves(tcp: &TcpStream, own: &[SocketAddr]) -> bool {
-    let (Ok(local), Ok(peer)) = (tcp.local_addr(), tcp.peer_addr()) else { return true };
+fn is_ourselves(local: io::Result<SocketAddr>, peer: io::Result<SocketAddr>, own: &[SocketAddr]) -> bool {
+    let (Ok(local), Ok(peer)) = (local, peer) else { return true };
     let here = local.ip() == peer.ip();
     let listens = |own: &SocketAddr| own.ip().is_unspecified() && (own.port() == peer.port() || own.port() == 0);
     local == peer || (here && own.iter().any(listens))
@@ -137,11 +179,15 @@ fn is_ourselves(tcp: &TcpStream, own: &[SocketAddr]) -> bool {
 async fn secure(out: &Out, way: &Way, to: &Destination, offer: Offer, tcp: TcpStream) -> Result<Stream, Fault> {
     let failed = |cause: String| Fault::new(Code::UpstreamTls).because(cause);
     let config = out.tls.configuration(way, offer).map_err(failed)?;
-    let name = way.tls.as_ref().and_then(|tls| tls.name.as_deref()).unwrap_or(&to.host);
-    let name = name.strip_suffix('.').unwrap_or(name).to_owned();
-    let name = ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;
+    let name = ServerName::try_from(name(way, to).to_owned()).map_err(|error| failed(error.to_string()))?;
     let stream = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await;
     stream.map(|tls| Stream::Tls(Box::new(tls))).map_err(|error| failed(error.to_string()))
+}
+
+/// The name that is sent and verified.
+fn name<'a>(way: &'a Way, to: &'a Destination) -> &'a str {
+    let name = way.tls.as_ref().and_then(|tls| tls.name.as_deref()).unwrap_or(&to.host);
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 fn unreachable(to: &Destination, cause: impl std::fmt::Display) -> Fault {
@@ -150,4 +196,22 @@ fn unreachable(to: &Destination, cause: impl std::fmt::Display) -> Fault {
 
 fn denied(to: &Destination) -> Fault {
     Fault::new(Code::EgressDenied).because(format_args!("{} has no address that may be reached", to.authority()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_are_not_sent_to_this_host_at_a_port_of_the_nodes_own() {
+        let any = |port| vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))];
+        // Whatever other address this host has.
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+        let other = socket.connect(("192.0.2.200", 9)).and_then(|()| socket.local_addr()).map(|local| local.ip());
+        for ip in other.into_iter().chain([Ipv4Addr::LOCALHOST.into()]) {
+            for (own, expect) in [(any(443), true), (any(0), true), (any(444), false), (Vec::new(), false)] {
+                assert_eq!(leads_here(SocketAddr::new(ip, 443), &own), expect, "{ip} {own:?}");
+            }
+        }
+    }
 }

@@ -17,12 +17,13 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::Fetch;
 use crate::answer::Answer;
 use crate::connection::{Connection, Lease, Unsent};
-use crate::dial::dial;
+use crate::dial::{dial, dial_quic};
 use crate::fresh::Fresh;
 use crate::head;
 use crate::incoming::{Incoming, WireError};
-use crate::key::{Destination, Key};
+use crate::key::{Destination, Key, Scheme};
 use crate::lane::Turn;
+use crate::many::Many;
 use crate::pool::Kept;
 use crate::tls::Offer;
 use crate::upload::{CutOnDrop, Standing, Upload, UploadBody};
@@ -178,8 +179,8 @@ impl<'a> Exchange<'a> {
         };
         match (kept, self.way.bound) {
             (Kept::Lease(lease), _) => Ok(Ready::Kept(lease)),
-            (Kept::Full(h2), None) => {
-                let lease = timeout_at(self.connect_until(), h2.lease_in_time()).await;
+            (Kept::Full(many), None) => {
+                let lease = timeout_at(self.connect_until(), many.lease_in_time()).await;
                 let lease = lease.map_err(|_| Failed::connect(late("for a stream")))?;
                 Ok(lease.map_or(Ready::New(None), Ready::Kept))
             }
@@ -244,7 +245,7 @@ impl<'a> Exchange<'a> {
         body: UploadBody,
         turn: Option<Turn>,
     ) -> Result<(Lease, Response<Incoming>), Failed> {
-        let lease = self.connected(Offer::All, turn).await.map_err(Failed::connect)?;
+        let lease = self.connected(self.offer(), turn).await.map_err(Failed::connect)?;
         self.attempt(lease, parts, body).await.map_err(|failed| match failed {
             Missed::Good(failed) => failed,
             Missed::Stale(_, failure) => {
@@ -269,7 +270,12 @@ impl<'a> Exchange<'a> {
         let until = self.connect_until();
         let (fetch, app) = (self.fetch, self.way.app.as_str());
         let (place, dialling) = fetch.room.enter(app, until, &fetch.pool, turn).await?;
+        let quic = if offer == Offer::Http3 { self.over_quic(until).await } else { None };
         let open = async {
+            if let Some(quic) = quic {
+                return Ok(Connection::Many(Arc::new(Many::over_quic(quic, place, fetch.pool.streams_max))));
+            }
+            let offer = if offer == Offer::Http3 { Offer::All } else { offer };
             let stream = dial(&fetch.out, self.way, &self.to, offer).await?;
             Connection::open(stream, place, fetch.pool.streams_max).await
         };
@@ -277,13 +283,39 @@ impl<'a> Exchange<'a> {
         drop(dialling);
         match connection {
             Connection::H1(h1) => Ok(Lease::H1(h1)),
-            Connection::H2(h2) => {
-                let lease = h2.lease().ok_or_else(|| Fault::new(Code::UpstreamBadResponse).because("no stream"))?;
-                fetch.pool.share(self.key.clone(), &h2);
-                h2.tell_line();
+            Connection::Many(many) => {
+                let lease = many.lease().ok_or_else(|| Fault::new(Code::UpstreamBadResponse).because("no stream"))?;
+                fetch.pool.share(self.key.clone(), &many);
+                many.tell_line();
                 Ok(lease)
             }
         }
+    }
+
+    /// What a new connection is to offer the server.
+    fn offer(&self) -> Offer {
+        let is_quic = self.way.http.takes_3() && self.to.scheme == Scheme::Https;
+        if is_quic { Offer::Http3 } else { Offer::All }
+    }
+
+    /// A connection over QUIC, if the server answers there in half of the time that is left, and was not silent of late.
+    /// The other half is TCP's.
+    async fn over_quic(&self, until: Instant) -> Option<eyot_h3::client::Connection> {
+        let Fetch { out, detours, .. } = self.fetch;
+        if detours.is_known(&self.key.server) {
+            return None;
+        }
+        let now = Instant::now();
+        let until = now + until.saturating_duration_since(now) / 2;
+        let fault = match timeout_at(until, dial_quic(out, self.way, &self.to)).await {
+            Ok(Ok(quic)) => return Some(quic),
+            Ok(Err(fault)) => fault,
+            Err(_) => late("to connect"),
+        };
+        let (app, to) = (self.way.app.as_str(), self.to.authority());
+        tracing::debug!(app, to, %fault, "no HTTP/3: the server is asked over TCP for a while");
+        detours.note(&self.key.server);
+        None
     }
 
     async fn attempt(

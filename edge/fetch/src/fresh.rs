@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::stream::Stream;
-
 /// The address of a connection.
 #[derive(Debug)]
 pub(crate) struct Fresh {
@@ -17,9 +15,9 @@ pub(crate) struct Fresh {
 }
 
 impl Fresh {
-    /// Of a connection that was just made.
-    pub(crate) fn of(stream: &Stream) -> Self {
-        Self { ip: stream.peer(), looked_at: Mutex::new(Instant::now()) }
+    /// Of a connection that was just made to this one.
+    pub(crate) fn at(ip: Option<IpAddr>) -> Self {
+        Self { ip, looked_at: Mutex::new(Instant::now()) }
     }
 
     /// Whether the name was not looked up for so long. Who is told so looks it up; the others go on.

@@ -58,8 +58,8 @@ pub(crate) fn for_h1(mut parts: Parts, to: &Destination) -> Result<Parts, Fault>
     Ok(parts)
 }
 
-/// The head for HTTP/2: all of it in the URI.
-pub(crate) fn for_h2(mut parts: Parts, to: &Destination) -> Result<Parts, Fault> {
+/// The head for HTTP/2 and HTTP/3: all of it in the URI.
+pub(crate) fn for_many(mut parts: Parts, to: &Destination) -> Result<Parts, Fault> {
     let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let uri = Uri::builder().scheme(to.scheme.as_str()).authority(to.authority()).path_and_query(path);
     parts.uri = uri.build().map_err(|error| Fault::new(Code::BadRequest).because(error))?;

@@ -3,8 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,16 +15,13 @@ use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response};
 use http_body::Body as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
 
 use crate::HEAD_BYTES_MAX;
-use crate::connection::{Lease, Unsent};
-use crate::fresh::Fresh;
+use crate::connection::Unsent;
 use crate::head;
 use crate::incoming::{Incoming, Received, WireError};
-use crate::lane::Lane;
-use crate::room::Place;
 use crate::stream::{Heard, Looked, Stream, listen};
 use crate::upload::UploadBody;
 
@@ -45,38 +41,17 @@ const INTERIM_MAX: usize = 64;
 const SILENCE: Duration = Duration::from_secs(30);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 
-/// An HTTP/2 connection. It is closed when all that hold it have dropped it.
+/// An HTTP/2 connection. It is closed when this is dropped and its last stream has ended.
 pub(crate) struct H2 {
     sender: SendRequest<Bytes>,
-    streams: Arc<Semaphore>,
-    streams_max: usize,
     /// Whether the other side's settings are here. Its sender lives as long as the connection.
     settled: watch::Receiver<bool>,
-    used_at: Mutex<Instant>,
-    pub(crate) fresh: Arc<Fresh>,
-    /// Nothing new is to begin on it.
-    is_retired: AtomicBool,
-    place: Place,
-}
-
-/// The right to a stream of a connection. When it ends, the next who waits for one is told.
-pub(crate) struct Seat {
-    /// None once it has ended.
-    permit: Option<OwnedSemaphorePermit>,
-    lane: Option<Arc<Lane>>,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        drop(self.permit.take());
-        if let Some(lane) = &self.lane {
-            lane.free();
-        }
-    }
 }
 
 impl H2 {
-    pub(crate) async fn open(stream: Stream, place: Place, streams_max: usize) -> Result<Self, WireError> {
+    /// Begins on a stream that has agreed on it. A permit of `streams`, of which there are `streams_max`, is held for
+    /// each request.
+    pub(crate) async fn open(stream: Stream, streams: Arc<Semaphore>, streams_max: usize) -> Result<Self, WireError> {
         let mut builder = h2::client::Builder::new();
         builder
             .initial_window_size(STREAM_WINDOW_BYTES)
@@ -86,11 +61,10 @@ impl H2 {
             .initial_max_send_streams(STREAMS_FIRST)
             .max_concurrent_reset_streams(RESETS_REMEMBERED)
             .enable_push(false);
-        let (heard, fresh) = (Arc::new(Heard::default()), Arc::new(Fresh::of(&stream)));
+        let heard = Arc::new(Heard::default());
         let stream = Looked { inner: stream, look: listen(Arc::clone(&heard)) };
         let (sender, mut connection) = builder.handshake::<_, Bytes>(stream).await?;
-        let streams = Arc::new(Semaphore::new(streams_max));
-        let silence = silence(connection.ping_pong(), Arc::clone(&heard), Arc::clone(&streams), streams_max);
+        let silence = silence(connection.ping_pong(), Arc::clone(&heard), streams, streams_max);
         let (settle, settled) = watch::channel(false);
         tokio::spawn(async move {
             let driven = poll_fn(|cx| {
@@ -107,15 +81,11 @@ impl H2 {
                 () = silence => tracing::debug!("an HTTP/2 connection no longer answers"),
             }
         });
-        let (used_at, is_retired) = (Mutex::new(Instant::now()), AtomicBool::new(false));
-        Ok(Self { sender, streams, streams_max, settled, used_at, fresh, is_retired, place })
+        Ok(Self { sender, settled })
     }
 
     /// Whether it takes no more requests: it has ended, or is ending.
     pub(crate) fn is_closed(&self) -> bool {
-        if self.is_retired.load(Ordering::Relaxed) {
-            return true;
-        }
         let polled = self.sender.clone().poll_ready(&mut Context::from_waker(noop_waker_ref()));
         matches!(polled, Poll::Ready(Err(_))) || self.settled.has_changed().is_err()
     }
@@ -135,51 +105,9 @@ impl H2 {
         self.settled.clone().wait_for(|settled| *settled).await.is_ok() && self.takes_tunnels()
     }
 
-    /// A stream, if the bounds of both sides leave one.
-    pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
-        let used = self.streams_max - self.streams.available_permits().min(self.streams_max);
-        if used >= self.sender.current_max_send_streams().max(1) {
-            return None;
-        }
-        let permit = Arc::clone(&self.streams).try_acquire_owned().ok()?;
-        Some(self.seated(permit))
-    }
-
-    fn seated(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Lease {
-        let seat = Seat { permit: Some(permit), lane: self.place.lane().cloned() };
-        Lease::H2(Arc::clone(self), seat)
-    }
-
-    /// A stream, as soon as one is over.
-    pub(crate) async fn lease_in_time(self: &Arc<Self>) -> Option<Lease> {
-        let permit: OwnedSemaphorePermit = Arc::clone(&self.streams).acquire_owned().await.ok()?;
-        Some(self.seated(permit))
-    }
-
-    /// Lets nothing new begin on it; what is under way goes on.
-    pub(crate) fn retire(&self) {
-        self.is_retired.store(true, Ordering::Relaxed);
-    }
-
-    /// Tells who waits for a connection to its server that it is there.
-    pub(crate) fn tell_line(&self) {
-        if let Some(lane) = self.place.lane() {
-            lane.free_all();
-        }
-    }
-
-    /// Whether it has carried nothing for `idle`.
-    pub(crate) fn is_idle_for(&self, idle: Duration) -> bool {
-        let used_at = *self.used_at.lock().unwrap_or_else(PoisonError::into_inner);
-        self.is_unused() && used_at.elapsed() >= idle
-    }
-
-    pub(crate) fn is_unused(&self) -> bool {
-        self.streams.available_permits() >= self.streams_max
-    }
-
-    pub(crate) fn touch(&self) {
-        *self.used_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// The streams that the other side takes at once; at least one, so that what it does not take it refuses itself.
+    pub(crate) fn streams_most(&self) -> usize {
+        self.sender.current_max_send_streams().max(1)
     }
 
     /// Sends a request and waits for the head of its response; interim ones go to `interim`. If the future is dropped

@@ -1,4 +1,4 @@
-//! What comes back on a connection of either version: the response's body, and the errors that end it. It knows no
+//! What comes back on a connection of any version: the response's body, and the errors that end it. It knows no
 //! fault and no pool.
 
 use std::error::Error as _;
@@ -9,6 +9,8 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Frame, SizeHint};
 
+use crate::http3;
+
 /// Why an exchange on a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
@@ -18,6 +20,9 @@ pub(crate) enum WireError {
     /// HTTP/2.
     #[error(transparent)]
     H2(#[from] h2::Error),
+    /// HTTP/3.
+    #[error(transparent)]
+    H3(#[from] eyot_h3::Error),
 }
 
 impl WireError {
@@ -30,6 +35,7 @@ impl WireError {
             Self::H2(error) => {
                 error.is_go_away() || error.is_io() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
             }
+            Self::H3(error) => error.is_connection() || error.is_unprocessed(),
         }
     }
 }
@@ -38,7 +44,12 @@ impl WireError {
     /// Whether the other side broke off: the connection, or the one stream.
     pub(crate) fn is_broken_off(&self) -> bool {
         let reset = |error: &h2::Error| error.is_reset() && error.is_remote();
-        self.is_gone() || matches!(self, Self::H2(error) if reset(error))
+        let was_reset = match self {
+            Self::H1(_) => false,
+            Self::H2(error) => reset(error),
+            Self::H3(error) => matches!(error, eyot_h3::Error::Reset(_)),
+        };
+        self.is_gone() || was_reset
     }
 }
 
@@ -61,6 +72,8 @@ pub(crate) enum Incoming {
     H1(hyper::body::Incoming),
     /// HTTP/2.
     H2(Received),
+    /// HTTP/3.
+    H3(http3::Received),
 }
 
 impl http_body::Body for Incoming {
@@ -71,6 +84,7 @@ impl http_body::Body for Incoming {
         match self.get_mut() {
             Self::H1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(WireError::H1),
             Self::H2(received) => received.poll_frame(cx),
+            Self::H3(received) => received.poll_frame(cx).map_err(WireError::H3),
         }
     }
 
@@ -78,6 +92,7 @@ impl http_body::Body for Incoming {
         match self {
             Self::H1(incoming) => incoming.is_end_stream(),
             Self::H2(received) => received.stream.is_end_stream(),
+            Self::H3(received) => received.is_end_stream(),
         }
     }
 
@@ -85,6 +100,7 @@ impl http_body::Body for Incoming {
         match self {
             Self::H1(incoming) => incoming.size_hint(),
             Self::H2(received) => received.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::H3(received) => received.size_hint(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The one way out: every request that an app can cause leaves here, over HTTP/1.1 or HTTP/2, streaming both ways.
+//! The one way out: every request that an app can cause leaves here, over HTTP/1.1, 2 or 3, streaming both ways.
 //!
 //! A name is resolved, every address judged by `plan::address`, and the address that was judged is the one connected.
 //! Connections are kept per app, policy and identity. Redirects are not followed. It knows no route, no function and no
@@ -6,15 +6,18 @@
 
 mod answer;
 mod connection;
+mod detour;
 pub mod dial;
 mod exchange;
 mod fresh;
 mod gate;
 mod head;
 mod http2;
+mod http3;
 mod incoming;
 mod key;
 mod lane;
+mod many;
 mod pool;
 mod resolve;
 mod room;
@@ -33,6 +36,7 @@ use eyot_plan::fault::Fault;
 use eyot_plan::way::Way;
 use http::{Request, Response};
 
+use crate::detour::Detours;
 use crate::dial::Out;
 pub use crate::exchange::Failed;
 use crate::lane::Lanes;
@@ -77,7 +81,7 @@ pub struct Options {
     pub connections_per_app_max: usize,
     /// Connections in all at most; what is over waits, then is `overloaded`.
     pub connections_max: usize,
-    /// Requests at once on one HTTP/2 connection at most.
+    /// Requests at once on one connection of HTTP/2 or HTTP/3 at most.
     pub streams_max: usize,
 }
 
@@ -119,6 +123,7 @@ pub struct Fetch {
     pool: Arc<Pool>,
     room: Arc<Room>,
     lanes: Arc<Lanes>,
+    detours: Arc<Detours>,
     addresses: Duration,
 }
 
@@ -134,12 +139,19 @@ impl Fetch {
         let freed = Arc::clone(&lanes);
         let pool = Pool::new(idle, options.idle_per_key_max, options.idle_max, options.streams_max, freed);
         let out = Out::new(&options.resolver, options.own, options.ca.as_deref())?;
-        Ok(Self { out: Arc::new(out), pool: Arc::new(pool), room: Arc::new(room), lanes, addresses })
+        Ok(Self {
+            out: Arc::new(out),
+            pool: Arc::new(pool),
+            room: Arc::new(room),
+            lanes,
+            detours: Arc::default(),
+            addresses,
+        })
     }
 
     /// Sends a request and gives its response once the head is there. The URI is absolute, `http` or `https`; the body
     /// streams up and the response's streams down, both with back-pressure and trailers. Interim responses are dropped.
-    /// If the future or the response's body is dropped, an HTTP/1.1 connection is closed, an HTTP/2 stream reset.
+    /// If the future or the response's body is dropped, an HTTP/1.1 connection is closed, a stream of the others reset.
     ///
     /// # Errors
     /// `egress_denied` (address, scheme, method), `upstream_unreachable` (name, connection), `upstream_tls`,

@@ -9,12 +9,12 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::{H1, Lease};
-use crate::http2::H2;
 use crate::key::{Key, Server};
 use crate::lane::Lanes;
+use crate::many::Many;
 
-/// HTTP/2 connections kept for one key at most.
-const H2_PER_KEY_MAX: usize = 4;
+/// Connections that carry many requests kept for one key at most.
+const MANY_PER_KEY_MAX: usize = 4;
 /// How long an HTTP/1.1 connection gets to finish its last exchange before it is closed instead of kept.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -42,13 +42,13 @@ struct Shelves {
 struct Shelf {
     /// Ready for a request, the longest idle first.
     h1: Vec<(H1, Instant)>,
-    h2: Vec<Arc<H2>>,
+    many: Vec<Arc<Many>>,
 }
 
 /// What the pool has for a request.
 pub(crate) enum Kept {
-    /// All HTTP/2 connections there may be are full; this one is as good as any.
-    Full(Arc<H2>),
+    /// All connections that carry many requests are full, and there may be no more; this one is as good as any.
+    Full(Arc<Many>),
     /// This.
     Lease(Lease),
     /// Nothing.
@@ -85,8 +85,8 @@ impl Pool {
     pub(crate) fn take(&self, key: &Key) -> Kept {
         let mut shelves = self.shelves();
         let Some(shelf) = shelves.by_key.get_mut(key) else { return Kept::Nothing };
-        shelf.h2.retain(|h2| !h2.is_closed());
-        if let Some(lease) = shelf.h2.iter().find_map(H2::lease) {
+        shelf.many.retain(|many| !many.is_closed());
+        if let Some(lease) = shelf.many.iter().find_map(Many::lease) {
             return Kept::Lease(lease);
         }
         while let Some((h1, since)) = shelf.h1.pop() {
@@ -94,8 +94,8 @@ impl Pool {
                 return Kept::Lease(Lease::H1(h1));
             }
         }
-        match shelf.h2.last() {
-            Some(h2) if shelf.h2.len() >= H2_PER_KEY_MAX => Kept::Full(Arc::clone(h2)),
+        match shelf.many.last() {
+            Some(many) if shelf.many.len() >= MANY_PER_KEY_MAX => Kept::Full(Arc::clone(many)),
             _ => Kept::Nothing,
         }
     }
@@ -104,20 +104,23 @@ impl Pool {
     pub(crate) fn take_for_tunnel(&self, key: &Key) -> KeptForTunnel {
         let mut shelves = self.shelves();
         let Some(shelf) = shelves.by_key.get_mut(key) else { return KeptForTunnel::Nothing };
-        shelf.h2.retain(|h2| !h2.is_closed());
-        if let Some(lease) = shelf.h2.iter().filter(|h2| h2.takes_tunnels()).find_map(H2::lease) {
+        shelf.many.retain(|many| !many.is_closed());
+        if let Some(lease) = shelf.many.iter().filter(|many| many.takes_tunnels()).find_map(Many::lease) {
             return KeptForTunnel::Lease(lease);
         }
-        let refuses = |h2: &Arc<H2>| h2.is_settled() && !h2.takes_tunnels();
-        if shelf.h2.iter().any(refuses) { KeptForTunnel::Refused } else { KeptForTunnel::Nothing }
+        if shelf.many.iter().any(|many| many.refuses_tunnels()) {
+            KeptForTunnel::Refused
+        } else {
+            KeptForTunnel::Nothing
+        }
     }
 
     /// Takes back what a lease held, once its response is over.
     pub(crate) fn give(self: &Arc<Self>, key: Key, lease: Lease) {
         match lease {
-            Lease::H2(h2, permit) => {
-                h2.touch();
-                drop((permit, h2));
+            Lease::Many(many, permit) => {
+                many.touch();
+                drop((permit, many));
                 self.became_idle.notify_waiters();
             }
             Lease::H1(mut h1) => {
@@ -136,12 +139,12 @@ impl Pool {
         }
     }
 
-    /// Lets later requests use a new HTTP/2 connection too.
-    pub(crate) fn share(self: &Arc<Self>, key: Key, h2: &Arc<H2>) {
-        let h2 = Arc::clone(h2);
+    /// Lets later requests use a new connection that carries many too.
+    pub(crate) fn share(self: &Arc<Self>, key: Key, many: &Arc<Many>) {
+        let many = Arc::clone(many);
         self.shelve(key, |shelf, per_key_max| {
-            if shelf.h2.len() < H2_PER_KEY_MAX.min(per_key_max) {
-                shelf.h2.push(h2);
+            if shelf.many.len() < MANY_PER_KEY_MAX.min(per_key_max) {
+                shelf.many.push(many);
             }
         });
     }
@@ -174,8 +177,8 @@ impl Pool {
                 shelf.h1.remove(0);
                 return true;
             }
-            if let Some(at) = shelf.h2.iter().position(|h2| h2.is_unused()) {
-                shelf.h2.swap_remove(at);
+            if let Some(at) = shelf.many.iter().position(|many| many.is_unused()) {
+                shelf.many.swap_remove(at);
                 return true;
             }
         }
@@ -186,22 +189,22 @@ impl Pool {
     pub(crate) fn shed_of(&self, server: &Server) -> bool {
         let mut shelves = self.shelves();
         shelves.by_key.iter_mut().filter(|(key, _)| key.server == *server).any(|(_, shelf)| {
-            let unused = shelf.h2.iter().position(|h2| h2.is_unused());
-            unused.map(|at| shelf.h2.swap_remove(at)).is_some() || shelf.h1.pop().is_some()
+            let unused = shelf.many.iter().position(|many| many.is_unused());
+            unused.map(|at| shelf.many.swap_remove(at)).is_some() || shelf.h1.pop().is_some()
         })
     }
 
     /// How many connections are kept that carry nothing.
     pub(crate) fn idle(&self) -> usize {
         let shelves = self.shelves();
-        let idle = |shelf: &Shelf| shelf.h1.len() + shelf.h2.iter().filter(|h2| h2.is_unused()).count();
+        let idle = |shelf: &Shelf| shelf.h1.len() + shelf.many.iter().filter(|many| many.is_unused()).count();
         shelves.by_key.values().map(idle).sum()
     }
 }
 
 impl Shelves {
     fn count(&self) -> usize {
-        self.by_key.values().map(|shelf| shelf.h1.len() + shelf.h2.len()).sum()
+        self.by_key.values().map(|shelf| shelf.h1.len() + shelf.many.len()).sum()
     }
 }
 
@@ -213,8 +216,8 @@ async fn sweep(pool: std::sync::Weak<Pool>, every: Duration) {
         let mut shelves = pool.shelves();
         shelves.by_key.retain(|_, shelf| {
             shelf.h1.retain(|(h1, since)| !h1.is_closed() && since.elapsed() < pool.idle);
-            shelf.h2.retain(|h2| !h2.is_closed() && !h2.is_idle_for(pool.idle));
-            !shelf.h1.is_empty() || !shelf.h2.is_empty()
+            shelf.many.retain(|many| !many.is_closed() && !many.is_idle_for(pool.idle));
+            !shelf.h1.is_empty() || !shelf.many.is_empty()
         });
         if shelves.by_key.is_empty() {
             shelves.is_swept = false;

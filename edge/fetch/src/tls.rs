@@ -26,6 +26,8 @@ pub enum Offer {
     All,
     /// HTTP/1.1 alone: for a tunnel that the server does not take over HTTP/2.
     Http1,
+    /// HTTP/3 alone, over QUIC.
+    Http3,
 }
 
 /// Whom a connection trusts, who it says it is, and what it offers.
@@ -132,6 +134,7 @@ fn configure(roots: Arc<RootCertStore>, way: &Way, offer: Offer) -> Result<Clien
     let versions: &[&str] = match offer {
         Offer::All => &["h2", "http/1.1"],
         Offer::Http1 => &["http/1.1"],
+        Offer::Http3 => &["h3"],
     };
     config.alpn_protocols = versions.iter().map(|version| version.as_bytes().to_vec()).collect();
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);

@@ -68,7 +68,7 @@ pub(crate) async fn open(
     let opening = Opening { exchange, gate, cut: CutOnDrop(upload) };
     match opening.lease().await? {
         Lease::H1(h1) => opening.over_h1(h1, parts, body).await,
-        lease @ Lease::H2(..) => opening.over_h2(lease, parts, body).await,
+        lease @ Lease::Many(..) => opening.over_h2(lease, parts, body).await,
     }
 }
 
@@ -93,8 +93,8 @@ impl Opening<'_> {
 
     async fn new_lease(&self) -> Result<Lease, Fault> {
         let lease = self.exchange.connect(Offer::All).await?;
-        let Lease::H2(h2, _) = &lease else { return Ok(lease) };
-        let told = timeout_at(self.exchange.connect_until(), h2.told_tunnels()).await;
+        let Lease::Many(many, _) = &lease else { return Ok(lease) };
+        let told = timeout_at(self.exchange.connect_until(), many.told_tunnels()).await;
         match told.map_err(|_| late("to say its settings"))? {
             true => Ok(lease),
             false => Ok(self.exchange.connect(Offer::Http1).await?),
@@ -160,7 +160,7 @@ impl Opening<'_> {
     }
 
     fn extended(&self, parts: &Parts, body: UploadBody) -> Result<Request<UploadBody>, Fault> {
-        let mut parts = head::for_h2(parts.clone(), &self.exchange.to)?;
+        let mut parts = head::for_many(parts.clone(), &self.exchange.to)?;
         parts.method = Method::CONNECT;
         parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
         Ok(Request::from_parts(parts, body))
@@ -289,7 +289,7 @@ struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some((key, lease @ Lease::H2(..))) = self.lease.take() {
+        if let Some((key, lease @ Lease::Many(..))) = self.lease.take() {
             self.pool.give(key, lease);
         }
     }

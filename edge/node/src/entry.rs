@@ -330,7 +330,8 @@ impl Builder<'_> {
         let client_key = self.client_keys.get(name).cloned();
         // Who the client is, each request knows; who asks for the node itself leaves it so.
         let proxied = upstream.proxy_protocol.map(|version| Proxied { version, client: None, port: 0 });
-        let way = Way { bound, client_key, proxied, ..self.way(upstream.tls.clone(), upstream.timeouts) };
+        let (http, way) = (upstream.http, self.way(upstream.tls.clone(), upstream.timeouts));
+        let way = Way { bound, http, client_key, proxied, ..way };
         parsed(self.ground.upstreams.of(name, upstream, way), name.as_str())
     }
 }

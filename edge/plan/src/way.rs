@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eyot_bundle::digest::Hasher;
 use eyot_bundle::grant::PrivateNet;
 use eyot_bundle::name::Name;
-use eyot_bundle::release::upstream::{Queue, Timeouts, UpstreamTls};
+use eyot_bundle::release::upstream::{Http, Queue, Timeouts, UpstreamTls};
 use eyot_bundle::secret::Value;
 
 use crate::proxied::Proxied;
@@ -19,6 +19,8 @@ pub struct Way {
     pub private: Vec<PrivateNet>,
     /// How TLS is spoken, when not by the host's own name and the public roots.
     pub tls: Option<UpstreamTls>,
+    /// The newest version of HTTP that is spoken.
+    pub http: Http,
     /// The key of the certificate by which the node says who it is, where `tls` has one: PEM.
     pub client_key: Option<Arc<Value>>,
     /// What each connection begins with, before TLS; none: nothing.
@@ -41,11 +43,12 @@ pub struct Bound {
 impl Way {
     /// The way of an app that may reach these private addresses, as plain as there is.
     pub fn new(app: Name, private: Vec<PrivateNet>, timeouts: Timeouts) -> Self {
-        Self { app, private, tls: None, client_key: None, proxied: None, timeouts, bound: None }
+        Self { app, private, tls: None, http: Http::default(), client_key: None, proxied: None, timeouts, bound: None }
     }
 
     /// Two ways may share a connection to the same place if this is equal: same app, same address policy, same name,
-    /// authorities, oldest version and certificate in TLS, and the same client where its address is told. Timeouts and
+    /// authorities, oldest version and certificate in TLS, same choice of HTTP, and the same client where its address is
+    /// told. Timeouts and
     /// bounds do not count.
     pub fn identity(&self) -> [u8; 32] {
         let common = self.common();
@@ -68,6 +71,7 @@ impl Way {
         let tls = self.tls.as_ref();
         optional(&mut hasher, tls.and_then(|tls| tls.name.as_deref()));
         spoken(&mut hasher, tls);
+        hasher.update(&[u8::from(self.http.takes_3())]);
         optional(&mut hasher, self.proxied.map(|proxied| proxied.version.label()));
         *hasher.finish().as_bytes()
     }
@@ -148,6 +152,7 @@ mod tests {
             way_as(Some("x"), TlsVersion::V1_2),
             way_as(Some("y"), TlsVersion::V1_2),
             way_as(None, TlsVersion::V1_3),
+            Way { http: Http::H3, ..way("a", &[], None) },
             way_for(ProxyProtocol::V1, None),
             way_for(ProxyProtocol::V2, None),
             way_for(ProxyProtocol::V2, Some("192.0.2.1:1")),

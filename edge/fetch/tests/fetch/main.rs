@@ -5,6 +5,7 @@ mod exchange;
 mod harness;
 mod heads;
 mod hostile;
+mod http3;
 mod interim;
 mod mutual;
 mod names;

@@ -67,8 +67,13 @@ retries = { attempts = 1, budget = 10, on = ["connect", "503"] }
 hedge = { after = "200ms" }
 breaker = { failures = 40, requests = 50, window = "30s", open = "10s" }
 slow_start = "1m"
+http = "2"
 connections_max = 64
 queue = { length = 100, wait = "500ms" }
+
+[upstreams.quic]
+servers = ["https://quic.internal"]
+http = "3"
 
 [[routes]]
 host = "shop.example.com"
@@ -171,6 +176,8 @@ fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
     assert_eq!(api.breaker.map(|breaker| breaker.open_ms), Some(10_000));
     assert_eq!(api.health.as_ref().map(|health| health.expect.to_string()).as_deref(), Some("200-399"));
     assert_eq!((api.proxy_protocol, text.matches("proxy_protocol").count()), (Some(ProxyProtocol::V2), 1));
+    assert!(release.upstreams["quic"].http.takes_3() && !api.http.takes_3());
+    assert_eq!(text.matches("\"http\":").count(), 1, "what is the default is not written: {text}");
     let tls = api.tls.as_ref().unwrap();
     let client = tls.client.as_ref().unwrap();
     assert_eq!((tls.min_version, client.secret.as_str(), client.key.version), (TlsVersion::V1_3, "API_KEY", 5));

@@ -51,6 +51,9 @@ pub struct Upstream {
     /// How TLS is spoken, when not by the server's own name and the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTls>,
+    /// The newest version of HTTP that is spoken, where the server does.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub http: Http,
     /// Whether each connection begins by saying who the client is; absent: it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
@@ -199,6 +202,25 @@ pub struct Queue {
 impl Default for Queue {
     fn default() -> Self {
         Self { length: 128, wait_ms: 1_000 }
+    }
+}
+
+/// The newest version of HTTP that is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Http {
+    /// HTTP/2, else HTTP/1.1, as TLS agrees.
+    #[default]
+    #[serde(rename = "2")]
+    H2,
+    /// HTTP/3, and what comes before it where nothing answers over QUIC.
+    #[serde(rename = "3")]
+    H3,
+}
+
+impl Http {
+    /// Whether HTTP/3 is not newer than this.
+    pub fn takes_3(self) -> bool {
+        self == Self::H3
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::checks;
-use crate::release::upstream::{Balance, Breaker, Health, Passive, Queue, Retries, TlsVersion, Upstream};
+use crate::release::upstream::{Balance, Breaker, Health, Passive, Queue, Retries, Upstream, UpstreamTls};
 
 const UPSTREAMS_MAX: usize = 100;
 /// Servers that every node that runs the app asks again and again.
@@ -54,12 +54,15 @@ pub(crate) fn upstream(upstream: &Upstream) -> Result<(), String> {
     within("connections_max", connections, (1, CONNECTIONS_MAX.into()), "connections")?;
     queue(upstream.queue)?;
     checks::timeouts(&upstream.timeouts)?;
-    let Some(tls) = &upstream.tls else { return Ok(()) };
-    checks::upstream_tls(tls)?;
+    upstream.tls.as_ref().map_or(Ok(()), checks::upstream_tls)?;
+    if upstream.http.takes_3() && upstream.proxy_protocol.is_some() {
+        return Err("has a `proxy_protocol`, for which HTTP/3 has no place".to_owned());
+    }
     // What has to be so would not be so.
-    let needs_tls = tls.client.is_some() || tls.min_version != TlsVersion::default();
+    let is_said = |tls: &UpstreamTls| tls.client.is_some() || !tls.min_version.takes_1_2();
+    let needs_tls = upstream.http.takes_3() || upstream.tls.as_ref().is_some_and(is_said);
     if needs_tls && upstream.servers.iter().any(|server| server.starts_with("http://")) {
-        return Err("says how TLS is to be, and a server of it has none: write `https://`".to_owned());
+        return Err("says what needs TLS, and a server of it has none: write `https://`".to_owned());
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::check;
 use crate::manifest::{ClientSource, UpstreamSource};
 use crate::release::upstream::{
-    Balance, Breaker, HashBy, Health, Hedge, Passive, ProxyProtocol, Queue, Retries, RetryOn, Statuses, Timeouts,
+    Balance, Breaker, HashBy, Health, Hedge, Http, Passive, ProxyProtocol, Queue, Retries, RetryOn, Statuses, Timeouts,
     TlsVersion, Upstream, UpstreamTls,
 };
 use crate::text::Table;
@@ -36,12 +36,13 @@ pub(super) fn upstream(table: &mut Table<'_>) -> UpstreamSource {
         connections_max: table.integer("connections_max").optional(),
         queue: queue(&mut table.table("queue")),
         tls,
+        http: table.choice("http", &[("2", Http::H2), ("3", Http::H3)]).or_default(),
         proxy_protocol: table
             .choice("proxy_protocol", &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)])
             .optional(),
         timeouts: timeouts(&mut table.table("timeouts")),
     };
-    table.later(&["http", "shield"]);
+    table.later(&["shield"]);
     check(table, noted, || checks_upstream::upstream(&upstream));
     UpstreamSource { upstream, ca, client }
 }
