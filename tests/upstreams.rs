@@ -76,25 +76,27 @@ fn what_the_grant_does_not_list_is_not_connected_to() {
 fn proxied() -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let address = listener.local_addr().expect("bound");
-    let serve = |stream: TcpStream| {
-        let (mut reader, mut began) = (BufReader::new(&stream), String::new());
-        reader.read_line(&mut began).ok()?;
-        loop {
-            let mut line = String::new();
-            while line != "\r\n" {
-                line.clear();
-                reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-            }
-            let text = began.trim_end();
-            write!(&stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len()).ok()?;
-        }
-    };
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || -> Option<()> { serve(stream) });
+            std::thread::spawn(move || tell(&stream));
         }
     });
     address
+}
+
+/// Answers what comes on a connection, until the client is gone.
+fn tell(stream: &TcpStream) -> Option<()> {
+    let (mut reader, mut began) = (BufReader::new(stream), String::new());
+    reader.read_line(&mut began).ok()?;
+    loop {
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        }
+        let (mut stream, text) = (stream, began.trim_end());
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len()).ok()?;
+    }
 }
 
 #[test]
