@@ -32,7 +32,7 @@ fn certified() -> (rustls::ServerConfig, Way) {
 }
 
 /// A server over TCP that says so, and a socket for datagrams on the same port.
-async fn beside_tcp(config: rustls::ServerConfig, alpn: &'static str) -> (Server, UdpSocket) {
+pub(crate) async fn beside_tcp(config: rustls::ServerConfig, alpn: &'static str) -> (Server, UdpSocket) {
     loop {
         let server = https(config.clone(), alpn, |_| async {
             Response::builder().header("connection", "close").body(body::full("tcp")).expect("a response")
@@ -46,13 +46,13 @@ async fn beside_tcp(config: rustls::ServerConfig, alpn: &'static str) -> (Server
 }
 
 /// A server over QUIC: how many connections it has taken, and how many there are.
-struct Quic {
+pub(crate) struct Quic {
     connections: Arc<AtomicUsize>,
     endpoint: quinn::Endpoint,
 }
 
 impl Quic {
-    fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
@@ -62,7 +62,7 @@ impl Quic {
 }
 
 /// An HTTP/3 server that answers each request by `answer`, and bears with few requests that are broken off.
-fn quic<F>(
+pub(crate) fn quic<F>(
     config: rustls::ServerConfig,
     socket: UdpSocket,
     answer: impl Fn(Request<RecvBody>, Responder) -> F + Clone + Send + Sync + 'static,
@@ -116,7 +116,7 @@ where
 }
 
 /// Gives a request's body and trailers back after a hint, and tells in fields what the head was; `/none` is 204.
-async fn echo(request: Request<RecvBody>, mut responder: Responder) {
+pub(crate) async fn echo(request: Request<RecvBody>, mut responder: Responder) {
     let hint = Response::builder().status(103).header("link", "</a.css>").body(()).expect("a hint");
     responder.inform(hint).await.expect("told");
     let (parts, body) = request.into_parts();

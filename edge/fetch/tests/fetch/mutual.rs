@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eyot_bundle::digest::Digest;
-use eyot_bundle::release::upstream::{ClientCertificate, TlsVersion, UpstreamTls};
+use eyot_bundle::release::upstream::{ClientCertificate, Http, TlsVersion, UpstreamTls};
 use eyot_bundle::release::{Bundle, Secret};
 use eyot_bundle::secret::{self, About, Identity, Value};
 use eyot_plan::body;
@@ -15,6 +15,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::harness::*;
+use crate::http3::{beside_tcp, echo, quic};
 
 /// A certificate for `127.0.0.1`, signed by itself, and its key, as PEM.
 struct Identified {
@@ -47,21 +48,25 @@ fn way_as(ca: &str, chain: &str, key: &str) -> Way {
     Way { tls: Some(tls), client_key: Some(opened(key)), ..way() }
 }
 
-/// An HTTPS server that asks each client for one of these certificates, and tells it which it gave by its place. Without
-/// one a client comes in only if `is_open`.
-async fn asking(own: &Identified, clients: &[&Identified], is_open: bool, alpn: &'static str) -> Server {
+/// A server's TLS that asks each client for one of these certificates. Without one a client comes in only if `is_open`.
+fn asking_config(own: &Identified, clients: &[&Identified], is_open: bool) -> ServerConfig {
     let mut roots = RootCertStore::empty();
     clients.iter().for_each(|client| roots.add(client.der.clone()).expect("an authority"));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
     let verifier = if is_open { verifier.allow_unauthenticated() } else { verifier };
     let key = PrivateKeyDer::try_from(own.key_der.clone()).expect("a key");
-    let mut config = ServerConfig::builder_with_provider(provider)
+    ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_client_cert_verifier(verifier.build().expect("a verifier"))
         .with_single_cert(vec![own.der.clone()], key)
-        .expect("a certificate and its key");
+        .expect("a certificate and its key")
+}
+
+/// An HTTPS server with that, which tells each client which it gave by its place.
+async fn asking(own: &Identified, clients: &[&Identified], is_open: bool, alpn: &'static str) -> Server {
+    let mut config = asking_config(own, clients, is_open);
     config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let known: Arc<[_]> = clients.iter().map(|client| client.der.clone()).collect();
@@ -91,6 +96,28 @@ async fn a_server_that_asks_who_we_are_is_told_and_lets_in_nobody_else() {
             assert!([Code::UpstreamTls, Code::UpstreamBadResponse].contains(&code), "{alpn}: {code:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_over_quic_is_told_too_and_lets_in_nobody_else() {
+    let (own, us, others) = (identified(), identified(), identified());
+    let config = asking_config(&own, &[&us], false);
+    let (tcp, socket) = beside_tcp(config.clone(), "h2").await;
+    let server = quic(config, socket, echo);
+    let uri = tcp.https("127.0.0.1", "/");
+    let over_quic = |way: Way| {
+        let mut way = Way { http: Http::H3, ..way };
+        way.timeouts.connect_ms = 60_000;
+        way
+    };
+    let good = over_quic(way_as(&own.chain, &us.chain, &us.key));
+    assert_eq!(outcome(&fetch(), &good, get(&uri)).await, ok(""));
+    assert_eq!((server.connections(), tcp.connections()), (1, 0));
+    for way in [way_tls(None, Some(&own.chain)), way_as(&own.chain, &others.chain, &others.key)] {
+        let code = outcome(&fetch(), &over_quic(way), get(&uri)).await.expect_err("not let in");
+        assert!([Code::UpstreamTls, Code::UpstreamBadResponse].contains(&code), "{code:?}");
+    }
+    assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]

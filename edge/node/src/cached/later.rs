@@ -38,6 +38,7 @@ impl Later {
         let asked = Asked {
             protocol: *protocol,
             client: *client,
+            from: at.asked.from,
             seen: at.asked.seen.clone(),
             uri: uri.clone(),
             id: id.clone(),
