@@ -1,6 +1,6 @@
 //! Whether an answer may be kept (RFC 9111, section 3), and what is known of it then.
 
-use http::header::{AUTHORIZATION, CONTENT_LOCATION, DATE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
+use http::header::{AUTHORIZATION, CONTENT_LOCATION, COOKIE, DATE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use super::control::{Control, Scope};
@@ -151,6 +151,10 @@ fn permitted(
     let for_others = control.must_revalidate || control.public || control.s_maxage.is_some();
     if asking.headers.contains_key(AUTHORIZATION) && !for_others {
         return Err(Reason::Authorization);
+    }
+    // Where nobody says for how long, what a cookie led to was hardly meant for all.
+    if asking.headers.contains_key(COOKIE) && !(explicit || control.public || said.targeted || rules.ttl_ms.is_some()) {
+        return Err(Reason::Unfresh);
     }
     let negative = rules.negative_ttl_ms.is_some() && (status.is_client_error() || status.is_server_error());
     if !(explicit || control.public || life::is_heuristic(status) || negative || said.targeted) {
