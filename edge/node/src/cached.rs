@@ -1,6 +1,7 @@
 //! The cache on the request line: what a route keeps, and who is asked for what it does not have. From a request to its
 //! answer it is `eyot_cache::answer`; here it is told whose answers are kept and by which rules.
 
+pub(crate) mod fetched;
 mod later;
 
 use std::sync::{Arc, OnceLock};
@@ -64,7 +65,19 @@ impl Caching {
             maker: maker.into(),
             rules: rules(&said)?,
         };
-        Ok(Some(Arc::new(Self { room: room(), site: Arc::new(site), counts: Default::default() })))
+        Ok(Some(Self::new(room(), site)))
+    }
+
+    /// What is kept in `room` of what the functions of `app` ask for by themselves. What they say of it themselves counts:
+    /// they are no strangers.
+    pub(crate) fn of_fetches(app: &str, room: Arc<Room>) -> Arc<Self> {
+        let rules = Rules { heeds_requests: true, ..Rules::default() };
+        let (app, environment, maker) = (app.into(), PRODUCTION.into(), Box::default());
+        Self::new(room, Site { app, environment, class: Class::Fetch, maker, rules })
+    }
+
+    fn new(room: Arc<Room>, site: Site) -> Arc<Self> {
+        Arc::new(Self { room, site: Arc::new(site), counts: Default::default() })
     }
 
     /// By whose rules it keeps what.

@@ -11,6 +11,7 @@ use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::forward::{self, Trail};
 use http::{Request, Response};
+use tokio::sync::Semaphore;
 
 use crate::access;
 use crate::doors::Door;
@@ -21,6 +22,7 @@ use crate::node::Node;
 use crate::purge::Purger;
 use crate::record::{Bill, Record};
 use crate::snapshot::Snapshots;
+use crate::telemetry::Telemetry;
 
 /// Calls `function` with `request`, as the root of a tree of calls.
 ///
@@ -83,6 +85,9 @@ pub(crate) struct Kin {
     pub(crate) client: Option<Client>,
     pub(crate) here: Arc<Here>,
     pub(crate) purger: Arc<Purger>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Permits of those who ask anew for what answers meanwhile.
+    pub(crate) later: Arc<Semaphore>,
     bill: Bill,
 }
 
@@ -111,6 +116,8 @@ impl Kin {
             client: asked.seen.clone(),
             here: Arc::clone(&node.here),
             purger: Arc::clone(&node.purger),
+            telemetry: Arc::clone(&node.telemetry),
+            later: Arc::clone(&node.later),
             bill,
         }
     }

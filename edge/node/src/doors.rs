@@ -10,10 +10,11 @@ use eyot_guest::{FetchTimeouts, Fetching, Log, LogLevel, LogStream, Remaining, S
 use eyot_link::tail::{self, Line, Said};
 use eyot_plan::body::Body;
 use eyot_plan::fault::{Code, Fault};
-use eyot_plan::forward::{self, DEPTH_MAX, Facts, Lent};
+use eyot_plan::forward::{self, DEPTH_MAX, Lent};
 use eyot_plan::way::Way;
 use http::{HeaderMap, Request, Response, Uri};
 
+use crate::cached::fetched::Out;
 use crate::call::{Kin, Place};
 use crate::entry::Function;
 use crate::secrets;
@@ -63,26 +64,11 @@ impl Door {
             let origin = format!("{}://{host}:{port} is not in the function's `egress`", scheme.as_str());
             return Err(Fault::new(Code::EgressDenied).because(origin));
         }
-        let (loan, lends) = Loan::of(&sender, self.kin.snapshots.names(&host));
-        let facts = Facts {
-            fleet: &self.kin.fleet,
-            protocol: self.kin.protocol,
-            request_id: &self.kin.request_id,
-            trail: &self.kin.trail,
-            client: None,
-            lends: Some(lends),
-        };
-        forward::request_out(request.headers_mut(), &facts);
         let way = Way { timeouts: within(self.function.way.timeouts, timeouts), ..self.function.way.clone() };
-        let fetch = self.kin.fetch.clone();
-        Ok(Box::pin(async move {
-            let mut answer = fetch.send(&way, request).await;
-            loan.settle(&answer);
-            if let Ok(response) = &mut answer {
-                forward::response_in(response.headers_mut());
-            }
-            answer
-        }))
+        let (kin, is_ours) = (Arc::clone(&self.kin), self.kin.snapshots.names(&host));
+        let caching = kin.entry.fetches.clone();
+        let out = Out { kin, way, sender: Some(sender), is_ours, _permit: None };
+        Ok(Box::pin(out.fetch(caching, request)))
     }
 
     /// Calls the function that `host` names, if this one may.
@@ -152,14 +138,14 @@ fn refused(kin: &Kin, function: &Function, fault: &Fault) {
 }
 
 /// Outbound requests that are lent with a request, until it is known what became of them.
-struct Loan {
+pub(crate) struct Loan {
     tree: Arc<Tree>,
     subrequests: u32,
 }
 
 impl Loan {
     /// A loan of what the sender has left, and what is said of it.
-    fn of(sender: &Sender, is_ours: bool) -> (Self, Lent) {
+    pub(crate) fn of(sender: &Sender, is_ours: bool) -> (Self, Lent) {
         let Remaining { cpu_us, subrequests } = sender.remaining;
         let mut lent = Lent::of(cpu_us, subrequests, sender.depth, is_ours);
         if !sender.tree.take(lent.subrequests) {
@@ -169,7 +155,7 @@ impl Loan {
     }
 
     /// Gives back what is known not to have been used: all, where it reached nobody; else what the fleet's answer says.
-    fn settle(self, answer: &Result<Response<Body>, Fault>) {
+    pub(crate) fn settle(self, answer: &Result<Response<Body>, Fault>) {
         let made = match answer {
             Ok(response) => made(response.headers()).unwrap_or(self.subrequests),
             Err(fault) => match fault.code {

@@ -50,6 +50,8 @@ pub struct Entry {
     pub limit: Arc<Marked<Share>>,
     functions: BTreeMap<Name, Arc<Function>>,
     routes: Table<Arc<Route>>,
+    /// What is kept of what its functions ask for; none: they may ask for nothing.
+    pub fetches: Option<Arc<Caching>>,
     /// What nobody asks for.
     pub events: Events,
     /// Told when this is too old to go on.
@@ -203,6 +205,10 @@ impl Entry {
         });
         let routes = routes.collect::<Result<Vec<_>, Refusal>>()?.into_iter().collect();
         let events = Events::of(release, &targets.functions)?;
+        let asks = release.functions.values().any(|function| !function.egress.is_empty());
+        let fetches = asks.then(|| {
+            Caching::of_fetches(release.app.as_str(), ground.rooms.of(release.app.as_str(), grant.share.memory))
+        });
         Ok(Self {
             app: release.app.clone(),
             label: release.app.as_str().to_owned().into(),
@@ -212,6 +218,7 @@ impl Entry {
             share,
             functions: targets.functions.into_iter().map(|(name, function)| (name.clone(), function)).collect(),
             routes,
+            fetches,
             events,
             closing: watch::channel(false).0,
         })
