@@ -1,8 +1,10 @@
 //! The command: what was typed becomes a call into the crates that do the work, and their answer becomes text or JSON
 //! and an exit code. It decides nothing about releases or requests; one file holds one verb.
 
+mod admin;
 mod app;
 mod build;
+mod cache;
 mod compile;
 mod demo;
 mod dev;
@@ -55,6 +57,7 @@ struct Cli {
 enum Verb {
     App(app::Args),
     Build(build::Args),
+    Cache(cache::Args),
     Compile(compile::Args),
     Demo(demo::Args),
     Dev(dev::Args),
@@ -98,6 +101,7 @@ fn run(verb: Verb, out: &Out) -> anyhow::Result<ExitCode> {
         match verb {
             Verb::App(args) => app::run(args, out).await.map(done),
             Verb::Build(args) => build::run(&args, out).await.map(done),
+            Verb::Cache(args) => cache::run(&args, *out).map(done),
             Verb::Compile(_) | Verb::Node(_) => Ok(ExitCode::SUCCESS),
             Verb::Demo(args) => demo::run(args, out).await,
             Verb::Dev(args) => dev::run(args, out).await,

@@ -1,4 +1,5 @@
 //! What a node keeps of answers, and what it answers with: the public suite for caches, and cases of our own.
 
 mod answers;
+mod hostile;
 mod public;

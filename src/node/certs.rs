@@ -1,24 +1,20 @@
 //! `eyot node certs`: which certificates a running node serves, and until when. It asks the node's admin.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::admin::ask;
 use crate::out::Out;
 
-/// How long the admin may say nothing.
-const SILENCE: Duration = Duration::from_secs(10);
-/// What it may answer, in bytes.
-const ANSWER_BYTES_MAX: u64 = 4 << 20;
-
 pub(super) fn run(admin: &Path, out: Out) -> anyhow::Result<()> {
-    let answer = ask(admin).with_context(|| format!("the node's admin at {}", admin.display()))?;
-    let mut certificates: Value = serde_json::from_slice(&answer).context("the node's admin speaks no JSON")?;
+    let (status, answer) = ask(admin, "GET", "/status/certs")?;
+    if status != 200 {
+        bail!("the node's admin at {}: it said {status}", admin.display());
+    }
+    let mut certificates: Value = serde_json::from_str(&answer).context("the node's admin speaks no JSON")?;
     let now = Timestamp::now();
     for certificate in certificates.as_array_mut().into_iter().flatten() {
         let left = days_left(certificate, now);
@@ -29,22 +25,6 @@ pub(super) fn run(admin: &Path, out: Out) -> anyhow::Result<()> {
     }
     out.result(&certificates);
     Ok(())
-}
-
-/// The body of `GET /status/certs`.
-fn ask(admin: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut stream = UnixStream::connect(admin)?;
-    stream.set_read_timeout(Some(SILENCE))?;
-    stream.set_write_timeout(Some(SILENCE))?;
-    stream.write_all(b"GET /status/certs HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-    let Some(head) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { bail!("it said nothing") };
-    let status = String::from_utf8_lossy(answer.get(9..12).unwrap_or_default()).into_owned();
-    if status != "200" {
-        bail!("it said {status}");
-    }
-    Ok(answer.split_off(head + 4))
 }
 
 /// Whole days until it ends; below 0 when it has ended.

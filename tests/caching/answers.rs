@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::app::App;
 use crate::harness::client::{Answer, Ask, PROTOCOLS, Protocol, ask, ask_all};
-use crate::harness::process::until;
+use crate::harness::process::{free_port, until};
 use crate::harness::scripted::{Made, Scripted, Seen};
 use crate::harness::world::{Node, World, eyot, good};
 
@@ -16,6 +16,15 @@ pub(super) struct House {
 
 /// A node before an upstream that answers so; `route`: more lines of the one route there is.
 pub(super) fn house(route: &str, answer: impl Fn(&Seen, usize) -> Made + Send + Sync + 'static) -> House {
+    house_with(route, |text, _| text, answer).0
+}
+
+/// The same with a changed `node.toml`; the port is one more that is free.
+pub(super) fn house_with(
+    route: &str,
+    edit: impl FnOnce(String, u16) -> String,
+    answer: impl Fn(&Seen, usize) -> Made + Send + Sync + 'static,
+) -> (House, u16) {
     let (world, upstream) = (World::new(), Scripted::start(answer));
     let private = format!("127.0.0.1/32={}", upstream.address.port());
     assert!(world.grant("shop", &["shop.test", "*.shop.test"], &["--private", &private]).status.success());
@@ -26,9 +35,10 @@ pub(super) fn house(route: &str, answer: impl Fn(&Seen, usize) -> Made + Send + 
         .route("*.shop.test", "/*", &format!("upstream = \"api\"\n{route}"))
         .written();
     world.publish(&app);
-    let node = world.node("a");
+    let more = free_port();
+    let node = world.node_edited("a", free_port(), |text| edit(text, more));
     node.wait_for_release(&world, "shop.test", "/ready", "shop/1");
-    House { world, node, upstream }
+    (House { world, node, upstream }, more)
 }
 
 impl House {

@@ -9,7 +9,7 @@ use eyot_link::body;
 use eyot_link::get::{Get, get};
 use eyot_link::line::Patience;
 use eyot_link::tls::Authorities;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
@@ -82,7 +82,10 @@ async fn pass(request: Request<Incoming>, to: To) -> Result<Response<Answer>, In
         head_ms: 60_000,
     });
     let answer = match get.await {
-        Ok(response) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
+        Ok(mut response) => {
+            *response.version_mut() = Version::HTTP_11;
+            response.map(|body| body.map_err(Into::into).boxed_unsync())
+        }
         Err(error) => {
             let said = Full::from(error.to_string()).map_err(|never| match never {}).boxed_unsync();
             Response::builder().status(502).body(said).unwrap_or_else(|_| Response::new(nothing()))

@@ -14,7 +14,7 @@ use eyot_plan::cache::status::{Forward, Status};
 use eyot_plan::cache::{Asking, Rules, answer, invalid, tags, update};
 use eyot_plan::fault::{Code, Fault, Side};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 
 use crate::flight::Outcome;
@@ -74,8 +74,9 @@ impl Site {
         Hash::url(&self.app, &self.form(uri))
     }
 
-    fn id(&self, uri: &Uri, parts: &Parts) -> u128 {
-        key::id(&key::bytes(&self.place(), uri, &parts.headers, &self.rules.key))
+    /// The key of a request for `uri` with these fields.
+    pub fn id(&self, uri: &Uri, headers: &HeaderMap) -> u128 {
+        key::id(&key::bytes(&self.place(), uri, headers, &self.rules.key))
     }
 }
 
@@ -113,7 +114,8 @@ impl Cache {
             return self.change(behind, request).await;
         }
         // What a body says would have to be in the key (RFC 9110, section 9.3.1: it has no meaning, but some give it one).
-        if answer::is_for_upstream(request.headers()) || !request.body().is_end_stream() {
+        let disguised = key::is_disguised(request.headers());
+        if disguised || answer::is_for_upstream(request.headers()) || !request.body().is_end_stream() {
             let status = Status { forward: Some(Forward::Request), ..Status::default() };
             return Answered::new(behind.ask(request).await.map(untagged), status);
         }
@@ -139,7 +141,7 @@ impl Cache {
         }
         let also = invalid::also(&want.parts.uri, response.headers());
         for uri in std::iter::once(&want.parts.uri).chain(&also) {
-            room.end(site.id(uri, &want.parts), site.named(uri));
+            room.end(site.id(uri, &want.parts.headers), site.named(uri));
         }
         // Purged while it was asked for, it is not kept; what it has changed was ended before.
         let answered_ms = behind.now_ms();
@@ -179,7 +181,7 @@ struct Want {
 impl Want {
     fn new(cache: Cache, parts: Parts) -> Self {
         let site = &cache.site;
-        let (id, url) = (site.id(&parts.uri, &parts), site.named(&parts.uri));
+        let (id, url) = (site.id(&parts.uri, &parts.headers), site.named(&parts.uri));
         let mut also = Vec::new();
         let others = [&parts.uri, &cache.public].map(|uri| [Hash::url(&site.app, uri), site.named(uri)]);
         for other in others.into_iter().flatten() {

@@ -190,11 +190,11 @@ impl Room {
     }
 
     /// Keeps `object` in the place of those that answer the same requests.
-    fn insert(&self, id: u128, object: Arc<Object>) {
+    fn insert(&self, id: u128, object: &Arc<Object>) {
         let _stripe = self.stripe(id);
         let old = self.memory.peek(&id);
         let others = old.iter().flat_map(|set| set.iter()).filter(|it| it.kept.selected != object.kept.selected);
-        let set: Vec<_> = std::iter::once(Arc::clone(&object)).chain(others.cloned()).take(VARIANTS_MAX).collect();
+        let set: Vec<_> = std::iter::once(Arc::clone(object)).chain(others.cloned()).take(VARIANTS_MAX).collect();
         self.memory.insert(id, set.into());
         self.passed.remove(&id);
     }
@@ -215,7 +215,7 @@ impl Room {
     /// [`Room::now`] of before that was asked.
     pub fn freshen(&self, id: u128, object: &Object, kept: Kept, born: (Born, u64)) -> Arc<Object> {
         let fresh = Arc::new(Object { kept, born: born.0, count: born.1, ..object.clone() });
-        self.insert(id, Arc::clone(&fresh));
+        self.insert(id, &fresh);
         fresh
     }
 
@@ -234,6 +234,11 @@ impl Room {
     fn stripe(&self, id: u128) -> std::sync::MutexGuard<'_, ()> {
         let index = usize::try_from(id % STRIPES as u128).unwrap_or(0);
         self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that is kept in memory under a key: for its operator.
+    pub fn kept(&self, id: u128) -> Vec<Arc<Object>> {
+        self.memory.peek(&id).map(|set| set.to_vec()).unwrap_or_default()
     }
 
     /// What is kept and asked for now.
@@ -278,7 +283,7 @@ impl Leading {
         tokio::spawn(async move {
             // Purged meanwhile, it is not found; the purges judge it by when it was born.
             if writer.pump(body).await {
-                self.room.insert(self.id, kept);
+                self.room.insert(self.id, &kept);
             }
             drop(self.lead);
         });

@@ -3,6 +3,7 @@
 
 pub(crate) mod fetched;
 mod later;
+pub(crate) mod shown;
 
 use std::sync::{Arc, OnceLock};
 

@@ -18,7 +18,7 @@ pub mod vary;
 pub use kept::{Asking, Kept, Reason};
 
 /// What a route says of its cache, beside what answers say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// How long what may be kept is fresh, whatever it says itself.
     pub ttl_ms: Option<u64>,
@@ -33,19 +33,6 @@ pub struct Rules {
     pub heeds_requests: bool,
     /// What distinguishes requests beside what `Vary` names.
     pub key: key::Rules,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            ttl_ms: None,
-            negative_ttl_ms: None,
-            stale_while_revalidate_ms: None,
-            stale_if_error_ms: None,
-            heeds_requests: false,
-            key: key::Rules::default(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{Shown, purge};
+use crate::cached;
 use crate::snapshot::State;
 
 /// The door a request of the admin came through.
@@ -23,6 +24,7 @@ pub(super) enum Door {
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
+    Cache,
     Certificates,
     Drain,
     Health,
@@ -45,6 +47,7 @@ const PATHS: &[(&str, Method, bool, Asked)] = &[
     ("/readyz", Method::GET, false, Asked::Readiness),
     ("/reset-trust", Method::POST, true, Asked::ResetTrust),
     ("/status", Method::GET, true, Asked::Status),
+    ("/status/cache", Method::GET, true, Asked::Cache),
     ("/status/certs", Method::GET, true, Asked::Certificates),
     ("/status/upgrade", Method::GET, true, Asked::UpgradeStatus),
     ("/undrain", Method::POST, true, Asked::Undrain),
@@ -57,6 +60,11 @@ pub(super) fn answer(shown: &Shown, door: Door, method: &Method, uri: &Uri) -> R
         Ok(Asked::Purge) => match purge::purge(&shown.node.purger, uri.query().unwrap_or_default()) {
             Ok(done) => document(&done),
             Err((status, why)) => respond(status, "text/plain; charset=utf-8", format!("{why}\n")),
+        },
+        Ok(Asked::Cache) => match uri.query().map(|query| cache(shown, query)) {
+            None => document(&cached::shown::stats(&shown.node)),
+            Some(Ok(found)) => document(&found),
+            Some(Err(why)) => respond(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", format!("{why}\n")),
         },
         Ok(asked) => give(shown, asked),
         Err(StatusCode::METHOD_NOT_ALLOWED) => {
@@ -71,6 +79,13 @@ pub(super) fn answer(shown: &Shown, door: Door, method: &Method, uri: &Uri) -> R
     }
 }
 
+/// What is kept of the URL that the query names: `url=`, percent-encoded.
+fn cache(shown: &Shown, query: &str) -> Result<Value, String> {
+    let url = query.strip_prefix("url=").ok_or("say which: url=…")?;
+    let url = purge::decode(url).ok_or("`url` is not percent-encoded UTF-8")?;
+    cached::shown::lookup(&shown.node, &url)
+}
+
 fn find(door: Door, method: &Method, path: &str) -> Result<Asked, StatusCode> {
     let row = PATHS.iter().find(|row| row.0 == path && (door == Door::Unix || !row.2));
     match row {
@@ -83,6 +98,8 @@ fn find(door: Door, method: &Method, path: &str) -> Result<Asked, StatusCode> {
 fn give(shown: &Shown, asked: Asked) -> Response<Full<Bytes>> {
     let ready = &shown.node.ready;
     match asked {
+        // It is not asked by its path alone.
+        Asked::Cache => document(&cached::shown::stats(&shown.node)),
         Asked::Certificates => document(&certificates(shown)),
         Asked::Drain | Asked::Undrain => {
             let draining = asked == Asked::Drain;
@@ -230,6 +247,8 @@ mod tests {
             (Door::Tcp, Method::POST, "/drain", Err(404)),
             (Door::Tcp, Method::POST, "/healthz", Err(405)),
             (Door::Unix, Method::GET, "/status", Ok(Asked::Status)),
+            (Door::Tcp, Method::GET, "/status/cache", Err(404)),
+            (Door::Unix, Method::GET, "/status/cache", Ok(Asked::Cache)),
             (Door::Unix, Method::GET, "/status/certs", Ok(Asked::Certificates)),
             (Door::Unix, Method::POST, "/drain", Ok(Asked::Drain)),
             (Door::Unix, Method::GET, "/drain", Err(405)),

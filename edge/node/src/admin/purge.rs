@@ -42,7 +42,7 @@ fn read(query: &str) -> Result<(Name, PurgeRequest), String> {
 }
 
 /// The text of a percent-encoded one (RFC 3986, section 2.1).
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();

@@ -62,6 +62,9 @@ pub(super) fn compress(
     response.map(|body| Compressing::new(body, encoder, permit, counted()).boxed_unsync())
 }
 
+/// What a body gives when it is polled.
+type Polled = Poll<Option<Result<Frame<Bytes>, Fault>>>;
+
 /// A compressor of any kind; what comes out is gathered in its writer.
 enum Encoder {
     Br(Box<brotli::CompressorWriter<Vec<u8>>>),
@@ -165,7 +168,7 @@ impl Compressing {
     }
 
     /// The next piece that goes out, if it has any bytes.
-    fn sent(&self, out: io::Result<Bytes>) -> Option<Poll<Option<Result<Frame<Bytes>, Fault>>>> {
+    fn sent(&self, out: io::Result<Bytes>) -> Option<Polled> {
         match out {
             Ok(out) if out.is_empty() => None,
             Ok(out) => {

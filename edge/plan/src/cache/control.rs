@@ -253,6 +253,7 @@ fn targeted(headers: &HeaderMap) -> Option<Control> {
 }
 
 /// An item of a structured field, as far as directives need it.
+#[derive(Clone, Copy)]
 enum Item<'a> {
     Flag(bool),
     Integer(i64),

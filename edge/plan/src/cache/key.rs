@@ -32,6 +32,25 @@ pub enum Query {
     Keep(Vec<String>),
 }
 
+/// Fields by which some servers take a request for another one than its line says, and which are in no key.
+const DISGUISES: [&str; 10] = [
+    "x-host",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-uri",
+    "x-rewrite-url",
+];
+
+/// Whether a request has a field by which its server may take it for another one. What it is answered is nobody else's.
+pub fn is_disguised(request: &HeaderMap) -> bool {
+    request.keys().any(|name| name.as_str().starts_with("x-") && DISGUISES.contains(&name.as_str()))
+}
+
 /// For whom something is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
