@@ -1,5 +1,6 @@
 //! What a node keeps of answers, and what it answers with: the public suite for caches, and cases of our own.
 
 mod answers;
+mod functions;
 mod hostile;
 mod public;

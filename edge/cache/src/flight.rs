@@ -118,3 +118,20 @@ impl Wait {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn more_flights_than_there_may_be_are_asked_for_alone() {
+        let flights = Arc::new(Flights::new(2));
+        let (first, second) = (flights.join((1, 0)), flights.join((2, 0)));
+        assert!(matches!((&first, &second), (Joined::Lead(_), Joined::Lead(_))));
+        assert!(matches!(flights.join((3, 0)), Joined::Full));
+        let Joined::Wait(wait) = flights.join((1, 0)) else { unreachable!("who comes later waits") };
+        drop(first);
+        assert!(matches!(wait.outcome().await, Outcome::Left), "who led has left");
+        assert!(matches!(flights.join((3, 0)), Joined::Lead(_)), "and there is a place");
+    }
+}

@@ -6,6 +6,7 @@ mod later;
 pub(crate) mod shown;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use eyot_bundle::refusal::Refusal;
 use eyot_bundle::release;
@@ -109,23 +110,29 @@ impl Caching {
     }
 }
 
-/// A request that is read, with its body known to be none or not: over HTTP/2 and HTTP/3 the end may come behind the head.
-/// What has none can be kept, and be asked for again.
+/// How long the end of a request that is read may come behind its head; later it is passed on as it is.
+const END_WITHIN: Duration = Duration::from_millis(250);
+
+/// A request that is read, with its body known to be none or not: over HTTP/2 and HTTP/3 the end may come behind the head,
+/// and that of a function's request comes when it is there. What has none can be kept, and be asked for again.
 pub(crate) async fn settled(request: Request<Body>) -> Request<Body> {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     if !is_read || request.body().is_end_stream() {
         return request;
     }
     let (head, mut body) = request.into_parts();
-    let first = loop {
-        match body.frame().await {
-            Some(Ok(frame)) if frame.data_ref().is_some_and(bytes::Bytes::is_empty) => {}
-            first => break first,
+    let first = tokio::time::timeout(END_WITHIN, async {
+        loop {
+            match body.frame().await {
+                Some(Ok(frame)) if frame.data_ref().is_some_and(bytes::Bytes::is_empty) => {}
+                first => break first,
+            }
         }
-    };
-    let body = match first {
-        None => body::empty(),
-        Some(first) => {
+    });
+    let body = match first.await {
+        Err(_) => body,
+        Ok(None) => body::empty(),
+        Ok(Some(first)) => {
             let rest = stream::once(std::future::ready(first)).chain(BodyStream::new(body));
             BodyExt::boxed_unsync(StreamBody::new(rest))
         }

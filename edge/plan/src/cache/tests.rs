@@ -146,6 +146,10 @@ fn what_may_not_be_kept_is_not() {
         (&get, &[("authorization", "x")], 200, &[("cache-control", "max-age=60, public")], None),
         (&get, &[("authorization", "x")], 200, &[("cache-control", "max-age=60, must-revalidate")], None),
         (&get, &[("authorization", "x")], 200, &[("cache-control", "s-maxage=60")], None),
+        (&get, &[], 200, &[("last-modified", "@-600")], None),
+        (&get, &[("cookie", "a=1")], 200, &[("last-modified", "@-600")], Some(Reason::Unfresh)),
+        (&get, &[("cookie", "a=1")], 200, &[fresh], None),
+        (&get, &[], 200, &[fresh, ("content-range", "bytes 0-1/2")], None),
         (&get, &[], 200, &[fresh, ("vary", "*")], Some(Reason::Vary)),
         (&get, &[], 200, &[fresh, ("vary", "foo, *")], Some(Reason::Vary)),
         (&get, &[], 200, &[fresh, ("vary", ""), ("vary", "*")], Some(Reason::Vary)),
@@ -497,6 +501,8 @@ fn a_key_holds_what_counts_of_a_request_and_nothing_else() {
     ] {
         assert_ne!(one, other);
     }
+    assert!(key::is_disguised(&map(&[("x-original-url", "/y")])));
+    assert!(!key::is_disguised(&map(&[("x-requested-with", "y"), ("host", "a")])));
 }
 
 #[test]
