@@ -17,6 +17,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 
+use crate::fill::Reader;
 use crate::flight::Outcome;
 use crate::object::Object;
 use crate::purges::{Hash, Verdict};
@@ -148,10 +149,11 @@ impl Cache {
         let unpurged = room.now(answered_ms).0.mark == begun.0.mark;
         let leading = unpurged.then(|| room.alone(&want.ask(), answered_ms));
         match want.keep(leading, response, (asked_ms, answered_ms)) {
-            Fetched::Object { object, .. } => {
+            Fetched::Object { object, reader, .. } => {
                 status.stored = true;
-                let body = object.read(0, None).unwrap_or_else(body::empty);
-                Answered::new(Ok(reply::whole(&object, body)), status)
+                let gone = || Fault::new(Code::InternalError).because("a body that nobody reads");
+                let body = reader.map(Reader::body).ok_or_else(gone);
+                Answered::new(body.map(|body| reply::whole(&object, body)), status)
             }
             Fetched::Passed { response, .. } => Answered::new(Ok(response), status),
             Fetched::Failed(fault) => Answered::new(Err(fault), status),
@@ -207,8 +209,15 @@ impl Want {
     }
 
     /// What is kept, in memory or on disk.
-    fn find(&self, now_ms: u64) -> Found {
-        self.cache.room.find(&self.ask(), now_ms)
+    async fn find(&self, now_ms: u64) -> Found {
+        let (room, ask) = (&self.cache.room, self.ask());
+        match room.find(&ask, now_ms) {
+            found @ Found::Object(..) => found,
+            found @ (Found::Nothing | Found::Others) => match room.load(&ask, now_ms).await {
+                Found::Nothing => found,
+                loaded => loaded,
+            },
+        }
     }
 
     /// What a kept answer is good for.
@@ -222,7 +231,7 @@ impl Want {
     async fn get<B: Behind>(self, behind: &mut B) -> Answered {
         for _ in 0..WAITS_MAX {
             let now_ms = behind.now_ms();
-            let (old, forward) = match self.find(now_ms) {
+            let (old, forward) = match self.find(now_ms).await {
                 Found::Nothing => (None, Forward::UriMiss),
                 Found::Others => (None, Forward::VaryMiss),
                 Found::Object(object, verdict) => match self.judge(&object, verdict, now_ms) {
@@ -315,10 +324,11 @@ impl Want {
         let now_ms = behind.now_ms();
         let mut status = Status { forward: Some(forward), ..Status::default() };
         match fetched {
-            Fetched::Object { object, came, stored, detail } => {
+            Fetched::Object { object, came, stored, detail, reader } => {
                 (status.forward_status, status.stored, status.detail) = (came, stored, detail);
                 status.ttl = Some(ttl(&object, now_ms));
                 let response = reply::of(&object, &self.parts, now_ms);
+                drop(reader);
                 let gone = || Fault::new(Code::InternalError).because("a body that nobody reads");
                 Answered::new(response.ok_or_else(gone), status)
             }

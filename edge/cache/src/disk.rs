@@ -217,7 +217,7 @@ impl Disk {
     }
 
     /// Gives an object another meta, whole or not at all. False: it has the one that it had, or is not there.
-    pub fn remeta(&self, id: Id, meta: Bytes) -> impl Future<Output = bool> + Send + 'static {
+    pub fn remeta(&self, id: Id, meta: Bytes) -> impl Future<Output = bool> + Send + use<> {
         let shared = &self.0.shared;
         let (said, hears) = oneshot::channel();
         let kib = u32::try_from(meta.len() / 1024 + 1).unwrap_or(u32::MAX);
@@ -234,6 +234,22 @@ impl Disk {
     pub fn remove(&self, id: &Id) -> impl Future<Output = bool> + Send + 'static {
         let gone = self.0.shared.index().remove(self.0.shared.hash(id));
         self.unlink(gone.into_iter().collect())
+    }
+
+    /// Removes an object if this is still its file, as `remove` does, and waits for nothing.
+    pub fn remove_file(&self, id: &Id, file: u64) {
+        let gone = self.0.shared.index().remove_file(self.0.shared.hash(id), file);
+        self.0.shared.unlink(gone.into_iter().collect());
+    }
+
+    /// Whether this is still the file of the object, so that it was neither replaced nor removed.
+    pub fn has_file(&self, id: &Id, file: u64) -> bool {
+        self.0.shared.index().file(self.0.shared.hash(id)).is_some_and(|(serial, _)| serial == file)
+    }
+
+    /// The most that a body may have.
+    pub fn object_bytes_max(&self) -> u64 {
+        self.0.shared.options.object_bytes_max.min(format::BODY_BYTES_MAX)
     }
 
     /// Removes all objects with this primary id, as `remove` does.

@@ -13,6 +13,8 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
+use crate::tee::Tee;
+
 /// The pieces of a body that is there.
 const PIECE_BYTES: usize = 64 << 10;
 /// How far what is too large to be kept may come before its slowest reader, in bytes.
@@ -96,8 +98,14 @@ impl Fill {
 
     /// A body that is here.
     pub fn full(bytes: &Bytes) -> Arc<Self> {
+        Self::here(std::slice::from_ref(bytes), None)
+    }
+
+    /// The same for one in pieces, with what follows it.
+    pub fn here(pieces: &[Bytes], trailers: Option<HeaderMap>) -> Arc<Self> {
         let fill = Self { whole: OnceLock::new(), state: Mutex::default() };
-        let _ = fill.whole.set(Whole { pieces: cut([bytes].into_iter()), bytes: bytes.len() as u64, trailers: None });
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let _ = fill.whole.set(Whole { pieces: cut(pieces.iter()), bytes, trailers });
         Arc::new(fill)
     }
 
@@ -118,9 +126,9 @@ impl Fill {
         self.whole.get().map_or(0, |whole| whole.bytes)
     }
 
-    /// Its pieces, once it is here and has no trailers.
-    pub fn pieces(&self) -> Option<&[Bytes]> {
-        self.whole.get().filter(|whole| whole.trailers.is_none()).map(|whole| &*whole.pieces)
+    /// Its pieces and what follows them, once it is here.
+    pub fn whole(&self) -> Option<(&[Bytes], Option<&HeaderMap>)> {
+        self.whole.get().map(|whole| (&*whole.pieces, whole.trailers.as_ref()))
     }
 
     /// Reads the bytes from `from` to before `to`, or to the end. None: they were let go of already, or the body has died.
@@ -169,29 +177,68 @@ pub struct Writer {
     ended: bool,
 }
 
+/// What a piece was written behind.
+enum Before {
+    /// What is kept so far.
+    Kept,
+    /// What is passed on.
+    Passing,
+    /// What was kept until this piece: these are all, with it.
+    Turned(Vec<Bytes>),
+}
+
+/// Whether there is room for the next piece.
+enum Room {
+    /// Nobody reads.
+    Alone,
+    /// Who reads is near enough.
+    Near,
+}
+
+/// What became of a body that was written.
+#[derive(Debug)]
+pub enum Pumped {
+    /// It has died, or nobody wanted its rest.
+    Broken,
+    /// It came to its end, and was too large to be kept. With what followed it.
+    Passed(Option<HeaderMap>),
+    /// It is here.
+    Whole,
+}
+
 impl Writer {
-    /// Writes what comes of `body`, to its end. Whether the body is here then; else it has died, or was too large to be kept.
-    pub async fn pump(mut self, mut body: Body) -> bool {
+    /// Writes what comes of `body`, to its end; what is too large to be kept goes to `tee` too.
+    pub(crate) async fn pump(mut self, mut body: Body, tee: &mut Tee) -> Pumped {
         let mut trailers = None;
         while let Some(frame) = body.frame().await {
             match frame.map(Frame::into_data) {
                 Ok(Ok(bytes)) => {
-                    if !self.push(bytes) || !std::future::poll_fn(|cx| self.poll_room(cx)).await {
-                        return false;
+                    let Some(before) = self.push(bytes.clone()) else { return Pumped::Broken };
+                    match before {
+                        Before::Kept => {}
+                        Before::Turned(pieces) => tee.begin(pieces).await,
+                        Before::Passing => tee.push(bytes),
+                    }
+                    match std::future::poll_fn(|cx| self.poll_room(cx)).await {
+                        Room::Near => {}
+                        Room::Alone => tee.wait().await,
+                    }
+                    if !self.is_read() && !tee.is_on() {
+                        return Pumped::Broken;
                     }
                 }
                 Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
                 Err(fault) => {
                     self.end(Err(fault));
-                    return false;
+                    return Pumped::Broken;
                 }
             }
         }
         self.finish(trailers)
     }
 
-    /// Writes the next piece. Whether it could be.
-    fn push(&mut self, bytes: Bytes) -> bool {
+    /// Writes the next piece. None: it is one too many, and the body has died.
+    fn push(&mut self, bytes: Bytes) -> Option<Before> {
         let mut state = self.fill.state();
         state.bytes += bytes.len() as u64;
         if !bytes.is_empty() {
@@ -200,25 +247,34 @@ impl Writer {
         if self.declared.is_some_and(|declared| state.bytes > declared) {
             drop(state);
             self.end(Err(Fault::new(Code::UpstreamBadResponse).because("more bytes than were declared")));
-            return false;
+            return None;
         }
+        let mut before = if state.passing { Before::Passing } else { Before::Kept };
         if state.bytes > self.most {
-            state.passing = true;
+            if !std::mem::replace(&mut state.passing, true) {
+                before = Before::Turned(state.pieces.iter().cloned().collect());
+            }
             state.let_go();
         }
         state.wake();
-        true
+        Some(before)
     }
 
-    /// Ready when the slowest reader is near enough; with false when what is passed on has no reader left.
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Whether what is kept, or somebody who reads what passes, is there to be written for.
+    fn is_read(&self) -> bool {
+        let state = self.fill.state();
+        !state.passing || state.slowest().is_some()
+    }
+
+    /// Ready when the slowest reader is near enough, or none is left of what is passed on.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Room> {
         let mut state = self.fill.state();
         if !state.passing {
-            return Poll::Ready(true);
+            return Poll::Ready(Room::Near);
         }
         match state.slowest() {
-            None => Poll::Ready(false),
-            Some(slowest) if state.bytes.saturating_sub(slowest) <= WINDOW_BYTES => Poll::Ready(true),
+            None => Poll::Ready(Room::Alone),
+            Some(slowest) if state.bytes.saturating_sub(slowest) <= WINDOW_BYTES => Poll::Ready(Room::Near),
             Some(_) => {
                 state.writer = Some(cx.waker().clone());
                 Poll::Pending
@@ -226,13 +282,13 @@ impl Writer {
         }
     }
 
-    /// It has come to its end. Whether it is here and as long as was declared.
-    fn finish(&mut self, trailers: Option<HeaderMap>) -> bool {
+    /// It has come to its end, if it is as long as was declared.
+    fn finish(&mut self, trailers: Option<HeaderMap>) -> Pumped {
         let mut state = self.fill.state();
         if self.declared.is_some_and(|declared| state.bytes != declared) {
             drop(state);
             self.end(Err(Fault::new(Code::UpstreamBadResponse).because("fewer bytes than were declared")));
-            return false;
+            return Pumped::Broken;
         }
         let kept = !state.passing;
         if kept {
@@ -240,10 +296,10 @@ impl Writer {
             let _ = self.fill.whole.set(Whole { pieces, bytes: state.bytes, trailers: trailers.clone() });
             state.pieces.clear();
         }
-        state.trailers = trailers;
+        state.trailers.clone_from(&trailers);
         drop(state);
         self.end(Ok(()));
-        kept
+        if kept { Pumped::Whole } else { Pumped::Passed(trailers) }
     }
 
     fn end(&mut self, end: Result<(), Fault>) {

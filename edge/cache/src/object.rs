@@ -5,8 +5,9 @@ use std::sync::Arc;
 use eyot_plan::body::Body;
 use eyot_plan::cache::Kept;
 
-use crate::fill::Fill;
 use crate::purges::{Born, Hash};
+use crate::source::Source;
+use crate::stored::Stored;
 
 /// What an answer weighs beside its fields and its body, in bytes: what holds it.
 const HOLD_BYTES: u64 = 512;
@@ -27,7 +28,9 @@ pub struct Object {
     /// The keys it is purged by.
     pub keys: Arc<[Hash]>,
     /// Its body, which later versions of its fields have too.
-    pub body: Arc<Fill>,
+    pub body: Source,
+    /// What the disk tier has of that body.
+    pub stored: Arc<Stored>,
 }
 
 impl Object {
@@ -39,7 +42,12 @@ impl Object {
 
     /// The bytes from `from` to before `to`, or to the end. None: they were let go of already.
     pub fn read(&self, from: u64, to: Option<u64>) -> Option<Body> {
-        Some(self.body.read(from, to)?.body())
+        self.body.read(from, to)
+    }
+
+    /// Whether it is another version of the same body.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.stored, &other.stored)
     }
 
     /// What it takes in memory, in bytes.

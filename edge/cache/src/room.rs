@@ -1,8 +1,11 @@
 //! The room that one app has in the cache of a node: what it keeps in memory, what it asks for, and what it knows not to be
 //! kept. Nothing of it is reached through another app's.
 
+mod load;
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use eyot_plan::body::Body;
 use eyot_plan::cache::{Kept, key};
@@ -11,10 +14,16 @@ use http::HeaderMap;
 use quick_cache::sync::Cache as Quick;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use crate::fill::Fill;
+use crate::disk::{self, Disk};
+use crate::fill::{Fill, Pumped, Reader};
 use crate::flight::{Flights, Joined, Lead, Outcome, Wait};
 use crate::object::Object;
 use crate::purges::{Born, Hash, Purges, Verdict};
+use crate::source::Source;
+use crate::stored::Stored;
+use crate::tee::Tee;
+
+pub use load::{USE_MS_MIN, WHOLE_BYTES_MAX};
 
 /// Answers of one URI that are kept at once; of more, the oldest goes.
 pub const VARIANTS_MAX: usize = 32;
@@ -46,6 +55,36 @@ impl Weighter<u128, Set> for Weigh {
 pub struct Common {
     /// What was purged.
     pub purges: Arc<Purges>,
+    /// The disk tier, while this process has one.
+    disk: RwLock<Option<Disk>>,
+    /// A random number: what this process has counted means nothing to the next.
+    life: u64,
+}
+
+impl Common {
+    /// Without a disk tier.
+    pub fn new(purges: Arc<Purges>) -> Self {
+        Self { purges, disk: RwLock::default(), life: RandomState::new().build_hasher().finish() }
+    }
+
+    /// Keeps answers on `disk` too, from now on.
+    pub fn set_disk(&self, disk: Disk) {
+        *self.disk.write().unwrap_or_else(PoisonError::into_inner) = Some(disk);
+    }
+
+    /// Keeps answers in memory alone from now on. Who takes the disk tier closes it, so that another process may have it.
+    pub fn take_disk(&self) -> Option<Disk> {
+        self.disk.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What the disk tier holds; none: there is none.
+    pub fn disk_stats(&self) -> Option<disk::Stats> {
+        self.disk().map(|disk| disk.stats())
+    }
+
+    fn disk(&self) -> Option<Disk> {
+        self.disk.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// One app's part of the cache.
@@ -61,6 +100,8 @@ pub struct Room {
     count: AtomicU64,
     flights: Arc<Flights>,
     stripes: Box<[Mutex<()>]>,
+    /// Whose turn it is to read from the disk.
+    turns: Box<[tokio::sync::Mutex<()>]>,
     object_bytes_max: u64,
 }
 
@@ -125,7 +166,8 @@ impl Room {
             ended: Quick::new(ENDED_MAX),
             count: AtomicU64::new(1),
             flights: Arc::new(Flights::new(FLIGHTS_MAX)),
-            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            turns: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
             object_bytes_max: memory_bytes / 16,
         }
     }
@@ -192,18 +234,28 @@ impl Room {
     /// Keeps `object` in the place of those that answer the same requests.
     fn insert(&self, id: u128, object: &Arc<Object>) {
         let _stripe = self.stripe(id);
-        let old = self.memory.peek(&id);
-        let others = old.iter().flat_map(|set| set.iter()).filter(|it| it.kept.selected != object.kept.selected);
-        let set: Vec<_> = std::iter::once(Arc::clone(object)).chain(others.cloned()).take(VARIANTS_MAX).collect();
-        self.memory.insert(id, set.into());
+        self.put(id, object);
         self.passed.remove(&id);
+    }
+
+    /// The same for who has the stripe.
+    fn put(&self, id: u128, object: &Arc<Object>) {
+        let old = self.memory.peek(&id);
+        let (same, others): (Vec<_>, Vec<_>) =
+            old.iter().flat_map(|set| set.iter()).partition(|it| it.kept.selected == object.kept.selected);
+        // What is still being stored of it would come after what is stored of this.
+        same.iter().filter(|it| !it.is(object)).for_each(|it| self.unstore(id, it));
+        let others = others.into_iter().cloned();
+        let set: Vec<_> = std::iter::once(Arc::clone(object)).chain(others).take(VARIANTS_MAX).collect();
+        self.memory.insert(id, set.into());
     }
 
     /// Forgets `object` if it is what is kept.
     pub fn forget(&self, id: u128, object: &Arc<Object>) {
         let _stripe = self.stripe(id);
+        self.unstore(id, object);
         let Some(old) = self.memory.peek(&id) else { return };
-        let left: Vec<_> = old.iter().filter(|it| !Arc::ptr_eq(&it.body, &object.body)).cloned().collect();
+        let left: Vec<_> = old.iter().filter(|it| !it.is(object)).cloned().collect();
         if left.is_empty() {
             self.memory.remove(&id);
         } else if left.len() < old.len() {
@@ -214,9 +266,30 @@ impl Room {
     /// Puts `kept` in the place of what `object` says of itself: it was asked for anew, or a HEAD told of it. `born` is
     /// [`Room::now`] of before that was asked.
     pub fn freshen(&self, id: u128, object: &Object, kept: Kept, born: (Born, u64)) -> Arc<Object> {
-        let fresh = Arc::new(Object { kept, born: born.0, count: born.1, ..object.clone() });
-        self.insert(id, &fresh);
-        fresh
+        self.freshen_all(id, object, kept, born).0
+    }
+
+    /// The same, and what comes when the disk knows it.
+    fn freshen_all(
+        &self,
+        id: u128,
+        object: &Object,
+        kept: Kept,
+        born: (Born, u64),
+    ) -> (Arc<Object>, Option<impl Future<Output = bool> + Send + use<>>) {
+        let mut fresh = Object { kept, born: born.0, count: born.1, ..object.clone() };
+        // With other fields to select by it is another one on disk.
+        if fresh.kept.selected != object.kept.selected {
+            self.unstore(id, object);
+            fresh.stored = Arc::default();
+        }
+        let fresh = Arc::new(fresh);
+        // A file that is open is none of memory's.
+        if matches!(fresh.body, Source::Fill(_)) {
+            self.insert(id, &fresh);
+        }
+        let stored = self.restore(id, &fresh);
+        (fresh, stored)
     }
 
     /// What is kept of `url`, or on its way in, answers no more: it was changed. `id`: its plain key.
@@ -224,6 +297,7 @@ impl Room {
         self.ended.insert(url, self.count.fetch_add(1, Ordering::AcqRel) + 1);
         let _stripe = self.stripe(id);
         self.memory.remove(&id);
+        self.unstore_all(id);
     }
 
     /// What an answer remembers whose fill begins now.
@@ -232,8 +306,11 @@ impl Room {
     }
 
     fn stripe(&self, id: u128) -> std::sync::MutexGuard<'_, ()> {
-        let index = usize::try_from(id % STRIPES as u128).unwrap_or(0);
-        self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.stripes[self.stripe_of(id)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stripe_of(&self, id: u128) -> usize {
+        usize::try_from(id % STRIPES as u128).unwrap_or(0)
     }
 
     /// All that is kept in memory under a key: for its operator.
@@ -271,30 +348,58 @@ pub struct Leading {
 
 impl Leading {
     /// The answer is kept while it comes: whoever reads `Object::body` reads what `body` brings. It is found from when it is
-    /// here whole. `length`: what the answer says of it.
-    pub fn keep(self, kept: Kept, keys: &[Hash], body: Body, length: Option<u64>) -> Arc<Object> {
+    /// here whole. `length`: what the answer says of it. As long as the reader is there nothing is let go of.
+    pub fn keep(self, kept: Kept, keys: &[Hash], body: Body, length: Option<u64>) -> (Arc<Object>, Option<Reader>) {
         let (fill, writer) = Fill::begin(length, self.room.object_bytes_max);
-        let object =
-            Arc::new(Object { kept, born: self.born, count: self.count, url: self.url, keys: keys.into(), body: fill });
+        let reader = fill.read(0, None);
+        let (body_in, stored) = (Source::Fill(fill), Arc::new(Stored::default()));
+        let (born, count, url, keys) = (self.born, self.count, self.url, keys.into());
+        let object = Arc::new(Object { kept, born, count, url, keys, body: body_in, stored });
         if let Some(lead) = &self.lead {
             lead.tell(Outcome::Kept(Arc::clone(&object)));
         }
         let kept = Arc::clone(&object);
-        tokio::spawn(async move {
+        tokio::spawn(async move { self.fill(&kept, writer, body, length).await });
+        (object, reader)
+    }
+
+    async fn fill(self, object: &Arc<Object>, writer: crate::fill::Writer, body: Body, length: Option<u64>) {
+        let Self { room, id, lead, .. } = self;
+        let (begins, its) = (Arc::clone(&room), Arc::clone(object));
+        let most = room.common.disk().map_or(0, |disk| disk.object_bytes_max());
+        let mut tee = Tee::default();
+        if length.unwrap_or(0) <= most {
+            tee = Tee::new(Box::new(move || begins.begin_store(id, &its, None)));
+        }
+        match writer.pump(body, &mut tee).await {
             // Purged meanwhile, it is not found; the purges judge it by when it was born.
-            if writer.pump(body).await {
-                self.room.insert(self.id, &kept);
+            Pumped::Whole => {
+                room.insert(id, object);
+                drop(lead);
+                room.store(id, object).await;
             }
-            drop(self.lead);
-        });
-        object
+            Pumped::Passed(trailers) => {
+                if let Some(writer) = tee.into_writer() {
+                    room.finish_store(id, object, writer, trailers.as_ref()).await;
+                }
+                drop(lead);
+            }
+            Pumped::Broken => drop(lead),
+        }
     }
 
     /// What was kept is still good.
     pub fn freshened(self, object: &Object, kept: Kept) -> Arc<Object> {
-        let fresh = self.room.freshen(self.id, object, kept, (self.born, self.count));
+        let (fresh, stored) = self.room.freshen_all(self.id, object, kept, (self.born, self.count));
         if let Some(lead) = &self.lead {
             lead.tell(Outcome::Kept(Arc::clone(&fresh)));
+        }
+        // What is on disk alone is found as it now is when the disk knows it.
+        if let Some((stored, lead)) = stored.zip(self.lead) {
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(load::STORE_WAIT, stored).await;
+                drop(lead);
+            });
         }
         fresh
     }

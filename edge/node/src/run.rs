@@ -391,7 +391,7 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
     let fetch = fetch(&config, sockets)?;
     let snapshots = Arc::<Snapshots>::default();
     let purger = Arc::new(purger(&config, &telemetry, &snapshots));
-    let common = Common { purges: Arc::clone(&purger.purges) };
+    let common = Common::new(Arc::clone(&purger.purges));
     Ok(Node {
         upstreams: Upstreams::new(fetch.clone(), config.node.fleet.clone()),
         access: Arc::new(access),

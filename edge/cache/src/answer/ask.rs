@@ -13,6 +13,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 
 use super::{Behind, Want, failure, reply};
+use crate::fill::Reader;
 use crate::object::Object;
 use crate::purges::Hash;
 use crate::room::Leading;
@@ -30,6 +31,8 @@ pub(super) enum Fetched {
         /// Whether it is kept since then.
         stored: bool,
         detail: Option<&'static str>,
+        /// Who has what is still coming stay until it is answered with.
+        reader: Option<Reader>,
     },
     /// An answer that is not kept.
     Passed { response: Response<Body>, detail: Option<&'static str> },
@@ -72,13 +75,15 @@ impl Want {
                         came: Some(StatusCode::NOT_MODIFIED),
                         stored: true,
                         detail: None,
+                        reader: None,
                     };
                 }
                 Freshened::Once(kept, reason) => {
                     self.cache.room.forget(self.id, object);
                     leading.release(came.times.1);
                     let (object, detail) = (Arc::new(Object { kept, ..Object::clone(object) }), Some(reason.label()));
-                    return Fetched::Object { object, came: Some(StatusCode::NOT_MODIFIED), stored: false, detail };
+                    let came = Some(StatusCode::NOT_MODIFIED);
+                    return Fetched::Object { object, came, stored: false, detail, reader: None };
                 }
                 // What is kept is another one than the server speaks of: the whole is asked for.
                 Freshened::Other => {
@@ -114,7 +119,7 @@ impl Want {
         let stands_in = |object: &Arc<Object>| failure(&fault).is_some_and(|it| object.kept.life.stands_in(it, now_ms));
         if let Some(object) = old.filter(stands_in) {
             leading.stood_in(&object);
-            return Fetched::Object { object, came: None, stored: false, detail: Some(STOOD_IN) };
+            return Fetched::Object { object, came: None, stored: false, detail: Some(STOOD_IN), reader: None };
         }
         // What the request itself was at fault for is nobody else's fault: one of those who wait asks.
         if fault.code.side() != Side::Client {
@@ -137,7 +142,7 @@ impl Want {
         if let Some(object) = stood_in {
             leading.stood_in(object);
             let object = Arc::clone(object);
-            return Fetched::Object { object, came: Some(status), stored: false, detail: Some(STOOD_IN) };
+            return Fetched::Object { object, came: Some(status), stored: false, detail: Some(STOOD_IN), reader: None };
         }
         match self.keep(Some(leading), response, times) {
             Fetched::Passed { response, detail } => {
@@ -163,8 +168,8 @@ impl Want {
                 let tags = tags.iter().map(|tag| Hash::key(&site.app, tag));
                 let keys: Vec<Hash> = tags.chain(self.also.iter().copied()).collect();
                 let length = length(&response);
-                let object = leading.keep(kept, &keys, response.into_body(), length);
-                Fetched::Object { object, came: None, stored: true, detail: None }
+                let (object, reader) = leading.keep(kept, &keys, response.into_body(), length);
+                Fetched::Object { object, came: None, stored: true, detail: None, reader }
             }
             Err(reason) => {
                 leading.release(times.1);

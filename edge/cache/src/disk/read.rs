@@ -167,6 +167,11 @@ impl Reader {
         self.loaded.head.id
     }
 
+    /// The number of its file: each object that is stored has another.
+    pub fn file(&self) -> u64 {
+        self.loaded.head.serial
+    }
+
     /// The id that it shares with its variants.
     pub fn primary(&self) -> Id {
         self.loaded.head.primary

@@ -71,6 +71,11 @@ impl Writer {
         })
     }
 
+    /// The number of its file: each object that is stored has another.
+    pub fn file(&self) -> u64 {
+        self.draft.serial
+    }
+
     /// Takes more of the body. False: it was given up, and there is no use in more.
     pub fn push(&mut self, mut bytes: Bytes) -> bool {
         self.body_bytes += bytes.len() as u64;

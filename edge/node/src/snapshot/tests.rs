@@ -40,7 +40,7 @@ fn entry(app: &str, number: u64) -> Arc<Entry> {
     let fetch = eyot_fetch::Fetch::new(eyot_fetch::Options::default()).expect("a client");
     let upstreams = crate::upstreams::Upstreams::new(fetch, "eyot".to_owned());
     let purges = Arc::new(eyot_cache::purges::Purges::in_memory(None, 0));
-    let rooms = eyot_cache::rooms::Rooms::new(1 << 20, eyot_cache::room::Common { purges });
+    let rooms = eyot_cache::rooms::Rooms::new(1 << 20, eyot_cache::room::Common::new(purges));
     let ground = Ground {
         ceilings: Limits::default(),
         vault: &vault,

@@ -1,0 +1,6 @@
+//! Rooms over a disk tier: what they keep there answers again, and nothing else of it does.
+
+mod broken;
+mod purged;
+mod survives;
+mod tool;
