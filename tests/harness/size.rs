@@ -43,6 +43,8 @@ pub(crate) struct Size {
     pub slow_clients: usize,
     /// Templates of `eyot new` that are built, in the order of what that takes.
     pub templates: usize,
+    /// Seeds of the cache's simulation.
+    pub simulations: u64,
     /// The seed of what is drawn by chance.
     pub seed: u64,
 }
@@ -73,6 +75,7 @@ pub(crate) fn size() -> Size {
                 writes: 30_000,
                 slow_clients: 2,
                 templates: 2,
+                simulations: 2_000,
                 seed,
             },
             "full" => Size {
@@ -94,6 +97,7 @@ pub(crate) fn size() -> Size {
                 writes: 1_000_000,
                 slow_clients: 16,
                 templates: 5,
+                simulations: 50_000,
                 seed,
             },
             other => panic!("EYOT_TESTS is `{other}`; it is `quick` or `full`"),

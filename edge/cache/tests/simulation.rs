@@ -1,0 +1,428 @@
+//! A cache, its clients and a flaky upstream, all of it drawn from a seed and at a time of its own. `EYOT_SEED` runs one.
+
+#[path = "../../../tests/harness/size.rs"]
+mod size;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use eyot_cache::answer::{Behind, Cache, Site};
+use eyot_cache::purges::{Hash, How, Purge, Purges, What};
+use eyot_cache::room::Common;
+use eyot_cache::rooms::Rooms;
+use eyot_plan::body::{self, Body};
+use eyot_plan::cache::Rules;
+use eyot_plan::cache::key::Class;
+use eyot_plan::fault::{Code, Fault};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, StreamBody};
+use tokio::time::{Instant, sleep, timeout};
+
+const BEGAN_MS: u64 = 1_900_000_000_000;
+const APPS: [&str; 2] = ["news", "shop"];
+const KINDS: [&str; 3] = ["a", "b", "c"];
+const MEMORY_BYTES: u64 = 1 << 20;
+
+/// What is drawn.
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn upto(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) % sides
+    }
+
+    /// Once in so many times.
+    fn once_in(&mut self, times: u64) -> bool {
+        self.upto(times) == 0
+    }
+}
+
+/// An answer that the upstream gave, by its number.
+#[derive(Clone, Debug)]
+struct Given {
+    app: &'static str,
+    path: String,
+    kind: Option<&'static str>,
+    /// When it was asked for, in the order of all that happened.
+    asked: u64,
+    answered_ms: u64,
+    /// Until what age it may be used, however its upstream does.
+    most_ms: u64,
+    body: Bytes,
+}
+
+/// Something after which what was asked for before may not answer.
+#[derive(Debug)]
+struct Ended {
+    app: &'static str,
+    /// None: all.
+    path: Option<String>,
+    at: u64,
+}
+
+#[derive(Debug)]
+struct World {
+    dice: Dice,
+    /// Every answer may be kept, nothing is purged, and nobody leaves.
+    calm: bool,
+    /// Counts all that happens.
+    events: u64,
+    given: Vec<Given>,
+    ended: Vec<Ended>,
+    /// What is asked for now.
+    flights: HashMap<(&'static str, String), u64>,
+    versions: HashMap<(&'static str, String), u64>,
+    wrong: Vec<String>,
+    began: Instant,
+}
+
+impl World {
+    fn event(&mut self) -> u64 {
+        self.events += 1;
+        self.events
+    }
+
+    fn now_ms(&self) -> u64 {
+        BEGAN_MS + u64::try_from(self.began.elapsed().as_millis()).expect("not that long")
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn upto(&self, sides: u64) -> u64 {
+        self.world().dice.upto(sides)
+    }
+}
+
+/// A request at the upstream, until its body has ended or nobody wants it.
+struct Flight(Shared, (&'static str, String));
+
+impl Flight {
+    fn begin(shared: &Shared, key: (&'static str, String)) -> Self {
+        let mut world = shared.world();
+        let calm = world.calm;
+        let flights = world.flights.entry(key.clone()).or_default();
+        *flights += 1;
+        if calm && *flights > 1 {
+            let many = format!("{flights} flights of {key:?}");
+            world.wrong.push(many);
+        }
+        drop(world);
+        Self(shared.clone(), key)
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        *self.0.world().flights.get_mut(&self.1).expect("begun") -= 1;
+    }
+}
+
+/// The upstream of an app.
+#[derive(Clone, Debug)]
+struct Up {
+    shared: Shared,
+    app: &'static str,
+}
+
+/// What a version of a resource has as its body.
+fn body_of(app: &str, path: &str, kind: Option<&str>, version: u64, length: usize) -> Bytes {
+    let text = format!("{app}{path}?{kind:?}#{version};");
+    text.bytes().cycle().take(length).collect()
+}
+
+impl Behind for Up {
+    type Later = Self;
+
+    async fn ask(&mut self, request: Request<Body>) -> Result<Response<Body>, Fault> {
+        let path = request.uri().path().to_owned();
+        let _unsent = (request.method() == Method::GET).then(|| Flight::begin(&self.shared, (self.app, path.clone())));
+        let asked = self.shared.world().event();
+        let slow_ms = [0, 1, 30, 3000][usize::try_from(self.shared.upto(4)).expect("small")];
+        sleep(Duration::from_millis(slow_ms)).await;
+        let unreachable = || Fault::new(Code::UpstreamUnreachable);
+        let mut world = self.shared.world();
+        let calm = world.calm;
+        let mut response = Response::new(body::empty());
+        if !calm && world.dice.once_in(8) {
+            return Err(unreachable());
+        }
+        if !calm && world.dice.once_in(8) {
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            return Ok(response);
+        }
+        if request.method() != Method::GET {
+            return Ok(response);
+        }
+        // Things change.
+        let changes = world.dice.once_in(3);
+        let version = world.versions.entry((self.app, path.clone())).or_default();
+        *version += u64::from(changes);
+        let version = *version;
+        let varies = !calm && path.ends_with('1');
+        let asked_kind = request.headers().get("x-kind").and_then(|value| value.to_str().ok());
+        let kind = KINDS.into_iter().find(|kind| varies && Some(*kind) == asked_kind);
+        let (fresh, later, error) = match (calm, world.dice.upto(4)) {
+            (true, _) | (_, 0) => (100_000, 0, 0),
+            (_, 1) => (2, 5, 10),
+            (_, 2) => (0, 0, 20),
+            (_, _) => (10, 3, 0),
+        };
+        let no_store = !calm && world.dice.once_in(8);
+        let strict = world.dice.once_in(5);
+        let most_ms = if strict { fresh } else { fresh + later.max(error) } * 1000;
+        let large = !calm && world.dice.once_in(10);
+        let length = if large { 90_000 } else { world.dice.upto(3000) };
+        let length = usize::try_from(length).expect("small");
+        // The length is the version's own, so that a 304 is true.
+        let length =
+            if large { length } else { length - length % 1000 + usize::try_from(version % 1000).expect("small") };
+        let tag = format!("\"{version}-{length}-{}\"", kind.unwrap_or_default());
+        let mut body = body_of(self.app, &path, kind, version, length);
+        let is_same = request.headers().get("if-none-match").is_some_and(|value| value.as_bytes() == tag.as_bytes());
+        let number = world.given.len();
+        let headers = response.headers_mut();
+        let strictly = if strict { ", must-revalidate" } else { "" };
+        let stored = if no_store { "no-store, " } else { "" };
+        let control =
+            format!("{stored}max-age={fresh}, stale-while-revalidate={later}, stale-if-error={error}{strictly}");
+        for (name, value) in [("cache-control", control), ("x-number", number.to_string()), ("etag", tag)] {
+            headers.insert(name, value.parse().expect("a value"));
+        }
+        if varies {
+            headers.insert("vary", "x-kind".parse().expect("a value"));
+        }
+        if !is_same {
+            headers.insert("x-body", number.to_string().parse().expect("a value"));
+        }
+        headers.insert("surrogate-key", format!("k{}", &path[1..]).parse().expect("a value"));
+        let answered_ms = world.now_ms();
+        let (app, whole) = (self.app, body.clone());
+        world.given.push(Given { app, path: path.clone(), kind, asked, answered_ms, most_ms, body: whole });
+        if is_same {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return Ok(response);
+        }
+        let dies = !calm && world.dice.once_in(8);
+        let lies = !calm && world.dice.once_in(10);
+        if lies || world.dice.once_in(2) {
+            let said = body.len() + usize::from(lies);
+            response.headers_mut().insert("content-length", said.to_string().parse().expect("a value"));
+        }
+        if dies {
+            body.truncate(body.len() / 2);
+        }
+        let pause = Duration::from_millis([0, 0, 20, 900][usize::try_from(world.dice.upto(4)).expect("small")]);
+        drop(world);
+        let flight = Flight::begin_again(_unsent, &self.shared, (self.app, path));
+        let pieces: Vec<_> = body.chunks(20_000).map(|piece| Ok(body.slice_ref(piece))).collect();
+        let pieces = pieces.into_iter().chain(dies.then(|| Err(unreachable())));
+        let frames = futures_util::stream::unfold((pieces, flight), move |(mut pieces, flight)| async move {
+            sleep(pause).await;
+            let piece: Result<Bytes, Fault> = pieces.next()?;
+            Some((piece.map(http_body::Frame::data), (pieces, flight)))
+        });
+        Ok(response.map(|_| StreamBody::new(frames).boxed_unsync()))
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.shared.world().now_ms()
+    }
+
+    fn later(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+impl Flight {
+    /// The flight goes on with its body.
+    fn begin_again(unsent: Option<Self>, shared: &Shared, key: (&'static str, String)) -> Self {
+        unsent.unwrap_or_else(|| Self::begin(shared, key))
+    }
+}
+
+fn uri(path: &str) -> Uri {
+    format!("https://a.test{path}").parse().expect("a URI")
+}
+
+#[derive(Clone)]
+struct Client {
+    shared: Shared,
+    rooms: Arc<Rooms>,
+}
+
+impl Client {
+    async fn run(self) {
+        for _ in 0..=self.shared.upto(3) {
+            sleep(Duration::from_millis(self.shared.upto(20) * self.shared.upto(400))).await;
+            let app = APPS[usize::try_from(self.shared.upto(2)).expect("small")];
+            let path = format!("/{}", self.shared.upto(3));
+            let kind = KINDS[usize::try_from(self.shared.upto(3)).expect("small")];
+            let calm = self.shared.world().calm;
+            match self.shared.upto(12) {
+                0 if !calm => self.purge(app, &path),
+                1 if !calm => self.change(app, path).await,
+                2 if !calm => {
+                    let patience = Duration::from_millis(self.shared.upto(2000));
+                    let _ = timeout(patience, self.read(app, &path, kind)).await;
+                }
+                _ => self.read(app, &path, kind).await,
+            }
+            let (bytes, most) = (self.rooms.stats().iter().map(|it| it.1.bytes).sum::<u64>(), MEMORY_BYTES * 2);
+            if bytes > most {
+                self.wrong(format!("{bytes} bytes of {most} in memory"));
+            }
+        }
+    }
+
+    fn wrong(&self, what: String) {
+        self.shared.world().wrong.push(what);
+    }
+
+    fn purge(&self, app: &'static str, path: &str) {
+        let how = if self.shared.upto(3) == 0 { How::Soft } else { How::Hard };
+        let (what, named) = match self.shared.upto(3) {
+            0 => (What::App, None),
+            1 => (What::Named(Hash::url(app, &uri(path))), Some(path.to_owned())),
+            _ => (What::Named(Hash::key(app, &format!("k{}", &path[1..]))), Some(path.to_owned())),
+        };
+        self.rooms.common().purges.apply(&[(app, Purge { what, how })], None).expect("in memory");
+        if how == How::Hard {
+            let at = self.shared.world().event();
+            self.shared.world().ended.push(Ended { app, path: named, at });
+        }
+    }
+
+    async fn ask(&self, app: &'static str, method: Method, path: &str, kind: &str) -> Result<Response<Body>, Fault> {
+        let mut request = Request::new(body::empty());
+        (*request.method_mut(), *request.uri_mut()) = (method, uri(path));
+        request.headers_mut().insert("x-kind", kind.parse().expect("a value"));
+        let (environment, maker) = ("production".into(), "".into());
+        let site = Site { app: app.into(), environment, class: Class::Route, maker, rules: Rules::default() };
+        let cache = Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public: uri(path) };
+        cache.answer(&mut Up { shared: self.shared.clone(), app }, request).await.result
+    }
+
+    async fn change(&self, app: &'static str, path: String) {
+        if self.ask(app, Method::POST, &path, "a").await.is_ok_and(|response| response.status() == StatusCode::OK) {
+            let at = self.shared.world().event();
+            self.shared.world().ended.push(Ended { app, path: Some(path), at });
+        }
+    }
+
+    async fn read(&self, app: &'static str, path: &str, kind: &str) {
+        let begun = self.shared.world().event();
+        let Ok(response) = self.ask(app, Method::GET, path, kind).await else { return };
+        let (parts, mut body) = response.into_parts();
+        if parts.status != StatusCode::OK {
+            return;
+        }
+        let given = self.check_head(&parts.headers, (app, path, kind), begun);
+        let mut got = Vec::new();
+        let leaves = !self.shared.world().calm && self.shared.upto(10) == 0;
+        let end = loop {
+            match body.frame().await {
+                None => break Ok(()),
+                Some(Err(fault)) => break Err(fault),
+                Some(Ok(frame)) => got.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            }
+            if leaves {
+                return;
+            }
+        };
+        let Some(given) = given else { return };
+        let is_right = if end.is_ok() { got == given.body } else { given.body.starts_with(&got) };
+        if !is_right {
+            let (bytes, of) = (got.len(), given.body.len());
+            self.wrong(format!("{app}{path} {kind}: {bytes} of {of} bytes are another body, or ended {end:?}"));
+        }
+    }
+
+    /// What was given whose body this answer has.
+    fn check_head(&self, headers: &HeaderMap, asked: (&'static str, &str, &str), begun: u64) -> Option<Given> {
+        let world = self.shared.world();
+        let number = |name: &str| headers.get(name)?.to_str().ok()?.parse::<usize>().ok();
+        let given = number("x-number").and_then(|it| world.given.get(it)).cloned();
+        let bodied = number("x-body").and_then(|it| world.given.get(it)).cloned();
+        let now_ms = world.now_ms();
+        let mut wrong = Vec::new();
+        let Some((given, bodied)) = given.zip(bodied) else {
+            drop(world);
+            self.wrong(format!("{asked:?}: an answer that nobody gave: {headers:?}"));
+            return None;
+        };
+        let (app, path, kind) = asked;
+        for it in [&given, &bodied] {
+            if it.app != app || it.path != path || it.kind.is_some_and(|given| given != kind) {
+                wrong.push(format!("{asked:?} is answered with {it:?}"));
+            }
+        }
+        if now_ms - given.answered_ms > given.most_ms {
+            wrong.push(format!("{asked:?}: {} ms old of {}", now_ms - given.answered_ms, given.most_ms));
+        }
+        let is_of = |ended: &&Ended| ended.app == app && ended.path.as_ref().is_none_or(|it| it == path);
+        let ended = world.ended.iter().filter(is_of).find(|ended| given.asked < ended.at && ended.at < begun);
+        if let Some(ended) = ended {
+            wrong.push(format!("{asked:?} begun at {begun} is answered with what {ended:?} ended: {}", given.asked));
+        }
+        drop(world);
+        wrong.into_iter().for_each(|it| self.wrong(it));
+        Some(bodied)
+    }
+}
+
+async fn run(seed: u64) -> (Vec<String>, u64) {
+    let dice = Dice::new(seed);
+    let (given, ended, wrong) = (Vec::new(), Vec::new(), Vec::new());
+    let (flights, versions) = (HashMap::new(), HashMap::new());
+    let (calm, began) = (seed.is_multiple_of(4), Instant::now());
+    let world = World { dice, calm, events: 0, given, ended, flights, versions, wrong, began };
+    let shared = Shared(Arc::new(Mutex::new(world)));
+    let purges = Arc::new(Purges::in_memory(None, BEGAN_MS));
+    let rooms = Arc::new(Rooms::new(MEMORY_BYTES, Common::new(purges)));
+    let clients = 3 + shared.upto(25);
+    let clients: Vec<_> = (0..clients)
+        .map(|_| tokio::spawn(Client { shared: shared.clone(), rooms: Arc::clone(&rooms) }.run()))
+        .collect();
+    for client in clients {
+        if let Err(error) = client.await {
+            shared.world().wrong.push(error.to_string());
+        }
+    }
+    let mut world = shared.world();
+    (std::mem::take(&mut world.wrong), world.given.len() as u64)
+}
+
+fn simulate(seed: u64) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let (wrong, given) = runtime.expect("a runtime").block_on(run(seed));
+    assert!(wrong.is_empty(), "EYOT_SEED={seed}:\n{}", wrong.join("\n"));
+    given
+}
+
+#[test]
+fn whatever_clients_and_upstreams_do_answers_are_whole_their_own_and_no_older_than_they_may_be() {
+    if let Some(seed) = std::env::var("EYOT_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        simulate(seed);
+        return;
+    }
+    let seeds = size::size().simulations;
+    let given: u64 = (0..seeds).map(simulate).sum();
+    assert!(given > seeds * 5, "too little happens: {given}");
+}
