@@ -5,6 +5,7 @@
 //! line's to say ([`answer::Behind`]).
 
 pub mod answer;
+pub mod balance;
 pub mod disk;
 pub mod fill;
 pub mod flight;

@@ -50,6 +50,11 @@ impl Weighter<u128, Set> for Weigh {
     }
 }
 
+/// The largest body that is kept in so much memory.
+fn object_bytes_max(memory_bytes: u64) -> u64 {
+    memory_bytes / 16
+}
+
 /// What all rooms of a node have in common.
 #[derive(Debug)]
 pub struct Common {
@@ -102,7 +107,9 @@ pub struct Room {
     stripes: Box<[Mutex<()>]>,
     /// Whose turn it is to read from the disk.
     turns: Box<[tokio::sync::Mutex<()>]>,
-    object_bytes_max: u64,
+    object_bytes_max: AtomicU64,
+    /// Requests that looked for something since this was last looked at.
+    asks: AtomicU64,
 }
 
 /// What a request asks the cache for.
@@ -168,7 +175,8 @@ impl Room {
             flights: Arc::new(Flights::new(FLIGHTS_MAX)),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             turns: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
-            object_bytes_max: memory_bytes / 16,
+            object_bytes_max: AtomicU64::new(object_bytes_max(memory_bytes)),
+            asks: AtomicU64::new(0),
         }
     }
 
@@ -176,11 +184,23 @@ impl Room {
     pub fn resize(&self, memory_bytes: u64) {
         if self.memory.capacity() != memory_bytes {
             self.memory.set_capacity(memory_bytes);
+            self.object_bytes_max.store(object_bytes_max(memory_bytes), Ordering::Relaxed);
         }
+    }
+
+    /// The bytes that it may have in memory.
+    pub fn capacity(&self) -> u64 {
+        self.memory.capacity()
+    }
+
+    /// How many requests looked for something since this was last asked.
+    pub fn take_asks(&self) -> u64 {
+        self.asks.swap(0, Ordering::Relaxed)
     }
 
     /// What is kept for a request.
     pub fn find(&self, ask: &Ask<'_>, now_ms: u64) -> Found {
+        self.asks.fetch_add(1, Ordering::Relaxed);
         let Some(set) = self.memory.get(&ask.id) else { return Found::Nothing };
         let mut others = false;
         for object in set.iter() {
@@ -350,7 +370,7 @@ impl Leading {
     /// The answer is kept while it comes: whoever reads `Object::body` reads what `body` brings. It is found from when it is
     /// here whole. `length`: what the answer says of it. As long as the reader is there nothing is let go of.
     pub fn keep(self, kept: Kept, keys: &[Hash], body: Body, length: Option<u64>) -> (Arc<Object>, Option<Reader>) {
-        let (fill, writer) = Fill::begin(length, self.room.object_bytes_max);
+        let (fill, writer) = Fill::begin(length, self.room.object_bytes_max.load(Ordering::Relaxed));
         let reader = fill.read(0, None);
         let (body_in, stored) = (Source::Fill(fill), Arc::new(Stored::default()));
         let (born, count, url, keys) = (self.born, self.count, self.url, keys.into());
