@@ -1,6 +1,7 @@
 //! The cache on the request line: what a route keeps, and who is asked for what it does not have. From a request to its
 //! answer it is `eyot_cache::answer`; here it is told whose answers are kept and by which rules.
 
+pub(crate) mod disk;
 pub(crate) mod fetched;
 mod later;
 pub(crate) mod shown;

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::access;
 use crate::blobs::Blobs;
+use crate::cached::disk::Tier;
 use crate::config::Config;
 use crate::edge::Here;
 use crate::entry::{Entry, Ground};
@@ -52,6 +53,8 @@ pub struct Node {
     pub here: Arc<Here>,
     /// What is kept of answers.
     pub rooms: Rooms,
+    /// What is kept of them on disk.
+    pub tier: Tier,
     /// Permits of those who ask anew for what answers meanwhile.
     pub(crate) later: Arc<Semaphore>,
     /// Itself, for what goes on when a request has its answer; set once it runs.

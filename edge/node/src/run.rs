@@ -20,7 +20,7 @@ use crate::acme;
 use crate::activate::aborts;
 use crate::admin::{Admin, AdminError, Shown};
 use crate::blobs::Blobs;
-use crate::cached::LATER_MAX;
+use crate::cached::{LATER_MAX, disk};
 use crate::config::secret::{self, SecretError};
 use crate::config::{self, Certificate, Config, Plain};
 use crate::edge::Here;
@@ -214,12 +214,7 @@ async fn live(
             Some(taker)
         }
     };
-    // What was purged is known before anything that is kept on disk answers.
-    match node.purger.take_up() {
-        Ok(None) => {}
-        Ok(Some(why)) => tracing::warn!(why, "what is kept on disk is not used: what was purged of it is not known"),
-        Err(error) => tracing::error!(%error, "purges are not noted on the disk"),
-    }
+    disk::take_up(&node).await;
     node.purger.send_to(service::client(&node.config)?);
     let pull = pull.start()?;
     let status = pull.status();
@@ -315,7 +310,7 @@ async fn open(stores: &eyot_state::Stores) {
 
 /// What this process can hand over to the next.
 fn giver(
-    node: &Node,
+    node: &Arc<Node>,
     sockets: &Sockets,
     upgrades: &Arc<Upgrades>,
     tickets: &Arc<Tickets>,
@@ -323,6 +318,7 @@ fn giver(
 ) -> io::Result<Giver> {
     let lineage = sockets.front.lineage.clone().ok_or_else(|| io::Error::other("the sockets have no keys"))?;
     Ok(Giver {
+        node: Arc::clone(node),
         upgrades: Arc::clone(upgrades),
         steering: Arc::new(sockets.front.steering()?),
         lineage,
@@ -404,6 +400,7 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
         stores: stores::stores(&config)?,
         here: Arc::new(here(&config)?),
         rooms: Rooms::new(config.cache.memory_bytes, common),
+        tier: disk::Tier::default(),
         later: Arc::new(Semaphore::new(LATER_MAX)),
         me: OnceLock::new(),
         purger,

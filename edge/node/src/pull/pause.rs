@@ -16,9 +16,6 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         let _ = done.send(());
         while let Some(order) = self.orders.recv().await {
             if matches!(order, Order::Resume) {
-                if let Err(error) = self.setup.purger.take_up() {
-                    tracing::error!(%error, "purges are not noted on the disk any more");
-                }
                 if let Err(error) = self.open() {
                     self.lost(error.to_string());
                 }

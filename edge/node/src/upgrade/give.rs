@@ -18,6 +18,8 @@ use super::successor::Successor;
 use super::take::PROVEN_AFTER;
 use super::wire::{self, FORMAT, FORMAT_RELAYS, Hello, Hidden, Word};
 use super::{Step, Upgrades};
+use crate::cached::disk;
+use crate::node::Node;
 use crate::pull::Handle;
 use crate::sockets::Sockets;
 
@@ -31,6 +33,8 @@ const PROVEN_WITHIN: Duration = PROVEN_AFTER.saturating_add(Duration::from_secs(
 /// What a process that serves can hand over.
 pub(crate) struct Giver {
     pub(crate) upgrades: Arc<Upgrades>,
+    /// What is kept on disk of answers is its.
+    pub(crate) node: Arc<Node>,
     pub(crate) steering: Arc<Steering>,
     pub(crate) lineage: Lineage,
     /// All sockets, once more.
@@ -122,6 +126,7 @@ impl Giver {
         expect(line, &Word::Prepared, PREPARED_WITHIN).await?;
         self.upgrades.now(Step::Taking);
         self.pull.pause().await?;
+        disk::let_go(&self.node).await;
         self.stores.close_here().await;
         self.stores.lend(stores);
         wire::say(line, &Word::Take).await.map_err(|_| ended())?;
@@ -149,6 +154,7 @@ impl Giver {
         if let Err(error) = self.stores.open_here().await {
             tracing::error!(%error, "the stores of this node are shut");
         }
+        disk::take_up(&self.node).await;
         self.pull.resume();
     }
 
