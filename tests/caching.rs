@@ -1,6 +1,8 @@
 //! What a node keeps of answers, and what it answers with: the public suite for caches, and cases of our own.
 
 mod answers;
+mod fleet;
 mod functions;
 mod hostile;
+mod lasting;
 mod public;

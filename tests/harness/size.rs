@@ -35,6 +35,8 @@ pub(crate) struct Size {
     pub idle_connections: usize,
     /// First datagrams of handshakes that nothing follows.
     pub initials: usize,
+    /// How often a node is killed while it keeps answers on disk.
+    pub cache_kills: usize,
     /// Messages of a queue.
     pub messages: usize,
     /// Keys that are written to a store while its node is killed.
@@ -71,6 +73,7 @@ pub(crate) fn size() -> Size {
                 attack_rounds: 2,
                 idle_connections: 500,
                 initials: 1_200,
+                cache_kills: 3,
                 messages: 500,
                 writes: 30_000,
                 slow_clients: 2,
@@ -93,6 +96,7 @@ pub(crate) fn size() -> Size {
                 attack_rounds: 50,
                 idle_connections: 5_000,
                 initials: 8_000,
+                cache_kills: 30,
                 messages: 10_000,
                 writes: 1_000_000,
                 slow_clients: 16,

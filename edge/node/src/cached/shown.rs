@@ -17,7 +17,21 @@ pub(crate) fn stats(node: &Node) -> Value {
         let room = json!({"objects": stats.objects, "bytes": stats.bytes, "flights": stats.flights});
         (app, room)
     });
+    let disk = node.rooms.common().disk_stats().map(|disk| {
+        json!({
+            "objects": disk.objects,
+            "bytes": disk.bytes,
+            "hits": disk.hits,
+            "damaged": disk.damaged,
+            "write_errors": disk.write_errors,
+            "evicted": disk.evicted,
+            "declined": disk.declined,
+            "slow": disk.slow,
+            "recovering": disk.recovering,
+        })
+    });
     json!({
+        "disk": disk,
         "memory_bytes_max": node.config.cache.memory_bytes,
         "apps": apps.collect::<serde_json::Map<_, _>>(),
     })
