@@ -1,10 +1,11 @@
-//! What is done with bytes that may be a file of the cache's disk tier: it panics if the tier does not hold what it
-//! promises. The fuzzer runs it, and so do the tests, over the seeds.
+//! What is done with bytes that may be a file of the cache's disk tier, or what stands there beside a body: it panics if
+//! the cache does not hold what it promises. The fuzzer runs it, and so do the tests, over the seeds.
 
 use std::io;
 
 use eyot_cache::disk::format::{Loaded, Source, seal};
 use eyot_cache::disk::{CHUNK, META_BYTES_MAX};
+use eyot_cache::meta::{FIELDS_MAX, KEYS_MAX, Meta};
 
 /// More is never read of a file at once.
 const READ_BYTES_MAX: usize = if META_BYTES_MAX > CHUNK { META_BYTES_MAX } else { CHUNK } + 64;
@@ -44,4 +45,12 @@ fn look(source: &impl Source, serial: u64) {
         let Some(chunk) = loaded.chunk(source, number).expect("memory can be read") else { continue };
         assert_eq!(chunk.len() as u64, (body_bytes - number * CHUNK as u64).min(CHUNK as u64));
     }
+}
+
+/// What stands beside a body: bounded when it is read, and the same when it is written and read again.
+pub(crate) fn meta(input: &[u8]) {
+    let Some(meta) = Meta::decode(input) else { return };
+    assert!(meta.keys.len() <= KEYS_MAX && meta.kept.headers.len() <= FIELDS_MAX);
+    let again = meta.encode().expect("what was read is within its bounds");
+    assert_eq!(Meta::decode(&again), Some(meta));
 }

@@ -3,6 +3,7 @@
 #![no_main]
 
 #[path = "../cache.rs"]
+#[allow(dead_code, reason = "each target runs one function")]
 mod cache;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| cache::object(input));

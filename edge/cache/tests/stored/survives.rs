@@ -162,3 +162,20 @@ async fn a_reader_reads_on_though_the_disk_is_taken_away() {
     assert!(node.get(&up, "/").await.is(&Bytes::copy_from_slice(&up.body)));
     assert_eq!(up.asked(), 2);
 }
+
+#[tokio::test]
+async fn a_room_that_gives_memory_to_another_holds_no_more_than_it_has_and_answers_from_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = node(folder.path(), 1 << 20).await;
+    let up = Up::new(DAY, &bytes(1, 20_000));
+    for (app, round) in [("shop", 1), ("news", 2), ("shop", 3), ("news", 4)] {
+        for number in 0..45 {
+            assert!(node.get_of(app, &up, &format!("/{number}"), &[]).await.is(&up.body), "{app} {number}");
+        }
+        node.until(|stats| stats.objects == 45 * round.min(2)).await;
+        node.rooms.balance();
+        let bytes: u64 = node.rooms.stats().iter().map(|(_, stats)| stats.bytes).sum();
+        assert!(bytes <= 1 << 20 && bytes > 512 << 10, "{bytes} in round {round}");
+        assert_eq!(up.asked(), 45 * round.min(2) as u64, "what is not in memory is on disk");
+    }
+}

@@ -1,0 +1,9 @@
+//! What stands beside a body on disk, which may be anything.
+
+#![no_main]
+
+#[path = "../cache.rs"]
+#[allow(dead_code, reason = "each target runs one function")]
+mod cache;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| cache::meta(input));
