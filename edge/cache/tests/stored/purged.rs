@@ -102,3 +102,46 @@ async fn what_was_stored_after_an_end_of_the_same_process_is_found_and_what_was_
     assert!(node.get(&old, "/").await.is(&new.body));
     assert_eq!((old.asked(), new.asked()), (1, 1));
 }
+
+#[tokio::test]
+async fn what_was_ended_while_it_came_is_not_there_after_a_restart_either() {
+    for length in [1000, 2_000_000] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = node(folder.path(), 1 << 20).await;
+        let (old, new) = (Up::new(TAGGED, &bytes(1, length)), Up::new(TAGGED, &bytes(2, length)));
+        let begun = first.answer("shop", &old, request(Method::GET, "/", &[])).await.result.expect("an answer");
+        let done = Up::new(&[], &bytes(9, 3));
+        assert!(first.answer("shop", &done, request(Method::POST, "/", &[])).await.result.is_ok());
+        assert!(crate::tool::read(begun.into_body()).await.2.is_ok());
+        while first.rooms.room("shop").expect("a room").stats().flights > 0 {
+            tokio::task::yield_now().await;
+        }
+        first.close().await;
+        let second = node(folder.path(), 1 << 20).await;
+        assert!(second.get(&new, "/").await.is(&new.body), "{length}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_stored_under_other_keys_of_a_url_is_ended_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let headers = vec![http::HeaderName::from_static("x-kind")];
+    let key = eyot_plan::cache::key::Rules { headers, ..Default::default() };
+    let rules = eyot_plan::cache::Rules { key, ..Default::default() };
+    let (up, done) = (Up::new(TAGGED, &bytes(1, 1000)), Up::new(&[], &bytes(9, 3)));
+    let ask = |method, kind| request(method, "/", &[("x-kind", kind)]);
+    let first = node(folder.path(), MEMORY).await;
+    // It has counted further than the next will when that ends it.
+    for _ in 0..5 {
+        assert!(first.answer_by(rules.clone(), "shop", &done, ask(Method::POST, "b")).await.result.is_ok());
+    }
+    let kept = first.answer_by(rules.clone(), "shop", &up, ask(Method::GET, "a")).await.result.expect("an answer");
+    assert!(crate::tool::read(kept.into_body()).await.0 == up.body);
+    first.until(|stats| stats.objects == 1).await;
+    first.close().await;
+    let second = node(folder.path(), MEMORY).await;
+    assert!(second.answer_by(rules.clone(), "shop", &done, ask(Method::POST, "b")).await.result.is_ok());
+    assert_eq!(second.disk.stats().objects, 1);
+    assert!(second.answer_by(rules, "shop", &up, ask(Method::GET, "a")).await.result.is_ok());
+    assert_eq!(up.asked(), 2);
+}

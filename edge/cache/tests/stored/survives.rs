@@ -133,7 +133,7 @@ async fn what_is_of_no_use_soon_is_not_stored_and_ends_what_it_replaces() {
     assert_eq!(brief.asked(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_who_ask_for_what_is_on_disk_read_it_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let up = Up::new(DAY, &bytes(1, 500_000));
@@ -141,9 +141,13 @@ async fn many_who_ask_for_what_is_on_disk_read_it_once() {
     assert!(first.get(&up, "/").await.is(&up.body));
     first.until(|stats| stats.objects == 1).await;
     first.close().await;
-    let second = node(folder.path(), MEMORY).await;
-    let all = futures_util::future::join_all((0..50).map(|_| second.get(&up, "/"))).await;
-    assert!(all.iter().all(|got| got.is(&up.body)));
+    let second = std::sync::Arc::new(node(folder.path(), MEMORY).await);
+    let ask = |_| {
+        let (node, up) = (std::sync::Arc::clone(&second), up.clone());
+        tokio::spawn(async move { node.get(&up, "/").await.is(&up.body) })
+    };
+    let all = futures_util::future::join_all((0..50).map(ask)).await;
+    assert!(all.into_iter().all(|good| good.expect("no panic")));
     assert_eq!((up.asked(), second.rooms.common().disk_stats().expect("a disk").hits), (1, 1));
 }
 

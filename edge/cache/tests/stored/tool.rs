@@ -158,8 +158,12 @@ pub(crate) async fn read(mut body: Body) -> (Vec<u8>, Option<HeaderMap>, Result<
 
 impl Node {
     pub(crate) async fn answer(&self, app: &str, up: &Up, request: Request<Body>) -> Answered {
+        self.answer_by(Rules::default(), app, up, request).await
+    }
+
+    pub(crate) async fn answer_by(&self, rules: Rules, app: &str, up: &Up, request: Request<Body>) -> Answered {
         let (environment, maker) = ("production".into(), "".into());
-        let site = Site { app: app.into(), environment, class: Class::Route, maker, rules: Rules::default() };
+        let site = Site { app: app.into(), environment, class: Class::Route, maker, rules };
         let public = request.uri().clone();
         let cache = Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public };
         cache.answer(&mut up.clone(), request).await
