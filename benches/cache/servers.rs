@@ -185,7 +185,7 @@ fn caddy(fleet: &Fleet, upstream: SocketAddr) -> Server {
         "{{\n admin off\n auto_https off\n storage file_system {folder}/state\n}}\n\
          https://localhost:{port} {{\n bind 127.0.0.1\n tls {chain} {key}\n\
          log {{\n output file {log} {{\n roll_disabled\n }}\n }}\n\
-         handle /kept/*/* {{\n reverse_proxy {upstream}\n }}\n\
+         handle /kept/1024/* {{\n reverse_proxy {upstream}\n }}\n\
          handle {{\n root * {folder}/files\n file_server\n }}\n}}\n",
         folder = folder.display(),
         chain = chain.display(),

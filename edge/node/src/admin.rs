@@ -225,6 +225,7 @@ async fn upkeep(shown: Arc<Shown>) {
     loop {
         ticks.tick().await;
         shown.node.telemetry.upkeep();
+        shown.node.rooms.balance();
     }
 }
 
