@@ -175,8 +175,6 @@ struct Want {
     id: u128,
     /// What it is purged by, and ended by.
     url: Hash,
-    /// What it is purged by beside that: the URL as the client wrote it, where that is another.
-    also: Vec<Hash>,
     wish: Wish,
 }
 
@@ -184,15 +182,22 @@ impl Want {
     fn new(cache: Cache, parts: Parts) -> Self {
         let site = &cache.site;
         let (id, url) = (site.id(&parts.uri, &parts.headers), site.named(&parts.uri));
+        let wish = Wish::of(&parts.headers);
+        Self { cache, parts, id, url, wish }
+    }
+
+    /// What it is purged by beside its URL as it is told from others: that as it was asked for, by the client too.
+    fn also(&self) -> Vec<Hash> {
+        let Cache { site, public, .. } = &self.cache;
         let mut also = Vec::new();
-        let others = [&parts.uri, &cache.public].map(|uri| [Hash::url(&site.app, uri), site.named(uri)]);
-        for other in others.into_iter().flatten() {
-            if other != url && !also.contains(&other) {
-                also.push(other);
+        for uri in [&self.parts.uri, public] {
+            for other in [Hash::url(&site.app, uri), site.named(uri)] {
+                if other != self.url && !also.contains(&other) {
+                    also.push(other);
+                }
             }
         }
-        let wish = Wish::of(&parts.headers);
-        Self { cache, parts, id, url, also, wish }
+        also
     }
 
     fn ask(&self) -> Ask<'_> {

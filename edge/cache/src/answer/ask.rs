@@ -166,7 +166,7 @@ impl Want {
         match kept {
             Ok(kept) => {
                 let tags = tags.iter().map(|tag| Hash::key(&site.app, tag));
-                let keys: Vec<Hash> = tags.chain(self.also.iter().copied()).collect();
+                let keys: Vec<Hash> = tags.chain(self.also()).collect();
                 let length = length(&response);
                 let (object, reader) = leading.keep(kept, &keys, response.into_body(), length);
                 Fetched::Object { object, came: None, stored: true, detail: None, reader }
