@@ -76,6 +76,33 @@ fn what_a_function_answers_is_kept_where_its_route_says_so_and_what_it_asks_for_
     assert!(!other.text().starts_with("/not"), "{}", other.text());
 }
 
+#[test]
+fn a_function_says_for_how_long_its_answer_is_kept_and_by_which_keys_it_is_purged() {
+    let world = World::new();
+    world.grant("shop", &["shop.test"], &[]);
+    let app = App::new("shop", &["shop.test"])
+        .function("keeps", "keeps", "")
+        .route("shop.test", "/kept", "function = \"keeps\"\ncache = \"function\"")
+        .route("shop.test", "/not", "function = \"keeps\"")
+        .written();
+    world.publish(&app);
+    let node = world.node("a");
+    node.wait_for_release(&world, "shop.test", "/not", "shop/1");
+    let get = |path: &str| answer(Ask::get(&world, &node, Protocol::H3, "shop.test", path));
+    let first = get("/kept?ms=600000&key=product-9");
+    assert_eq!((first.header("cache-control"), first.header("surrogate-key")), (Some("no-store"), None));
+    assert!(status(&first).contains("stored") && status(&first).contains("ttl="), "{}", status(&first));
+    let again = get("/kept?ms=600000&key=product-9");
+    assert_eq!(again.text(), first.text(), "{}", status(&again));
+    for path in ["/kept?ms=0", "/kept", "/not?ms=600000"] {
+        assert_ne!(get(path).text(), get(path).text(), "{path}");
+    }
+    let mut purge = eyot();
+    purge.args(["cache", "purge", "--app", "shop", "--tag", "product-9", "--admin"]).arg(world.path("a/admin.sock"));
+    good(purge);
+    assert_ne!(get("/kept?ms=600000&key=product-9").text(), first.text());
+}
+
 /// What `eyot cache` says of it, and takes out.
 fn looked_at(world: &World, port: u16) {
     let cache = |words: &[&str]| {

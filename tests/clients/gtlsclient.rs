@@ -182,7 +182,8 @@ fn a_client_proves_its_address_where_places_run_short_and_one_that_was_here_brin
     let is_asked = |run: &Run| run.tells(&["pkt rx", "type=Retry"]);
     let free = answered(&node, &[], "/fixed", 200);
     assert!(!is_asked(&free) && free.tells(&["frm rx", "NEW_TOKEN"]), "{}", free.text);
-    let _open = ["1", "2", "3", "4"].map(|name| Process::start(name, &mut command(&node, &[], "/up/never")));
+    let _open =
+        ["1", "2", "3", "4"].map(|name| Process::start(name, &mut command(&node, &[], &format!("/up/never?{name}"))));
     until("half of the places are taken", || (house.upstream.asked() == 4).then_some(()));
     let crowded = answered(&node, &[], "/fixed", 200);
     assert!(is_asked(&crowded), "{}", crowded.text);

@@ -42,6 +42,15 @@ pub trait Behind: Send {
     fn later(&self) -> Option<Self::Later>;
 }
 
+/// What who made an answer says of its keeping beside its fields: among the answer's extensions, which no client sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// For how long it is kept, whatever its fields say, in milliseconds; 0: not at all.
+    pub ttl_ms: Option<u64>,
+    /// Surrogate keys, beside those of its fields.
+    pub keys: Vec<String>,
+}
+
 /// Whose answers are kept together, and by which rules.
 #[derive(Clone, Debug)]
 pub struct Site {

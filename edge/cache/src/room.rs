@@ -110,6 +110,8 @@ pub struct Room {
     object_bytes_max: AtomicU64,
     /// Requests that looked for something since this was last looked at.
     asks: AtomicU64,
+    /// Bodies that broke off on their way.
+    broken: AtomicU64,
 }
 
 /// What a request asks the cache for.
@@ -172,6 +174,7 @@ impl Room {
             passed: Quick::new(PASSED_MAX),
             ended: Quick::new(ENDED_MAX),
             count: AtomicU64::new(1),
+            broken: AtomicU64::new(0),
             flights: Arc::new(Flights::new(FLIGHTS_MAX)),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             turns: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
@@ -340,7 +343,12 @@ impl Room {
 
     /// What is kept and asked for now.
     pub fn stats(&self) -> Stats {
-        Stats { objects: self.memory.len() as u64, bytes: self.memory.weight(), flights: self.flights.count() as u64 }
+        Stats {
+            objects: self.memory.len() as u64,
+            bytes: self.memory.weight(),
+            flights: self.flights.count() as u64,
+            broken: self.broken.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -353,6 +361,8 @@ pub struct Stats {
     pub bytes: u64,
     /// What is asked for now.
     pub flights: u64,
+    /// Bodies that broke off on their way, or that nobody went on reading.
+    pub broken: u64,
 }
 
 /// A request that asks for what may be kept. Dropped without a word, those who wait choose another.
@@ -404,7 +414,10 @@ impl Leading {
                 }
                 drop(lead);
             }
-            Pumped::Broken => drop(lead),
+            Pumped::Broken => {
+                room.broken.fetch_add(1, Ordering::Relaxed);
+                drop(lead);
+            }
         }
     }
 

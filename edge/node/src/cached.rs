@@ -150,6 +150,7 @@ fn rules(said: &release::cache::Cache) -> Result<Rules, Refusal> {
         Some(Query { sort, .. }) => (key::Query::All, sort),
     };
     Ok(Rules {
+        told_ms: None,
         ttl_ms: said.ttl_ms,
         negative_ttl_ms: said.negative_ttl_ms,
         stale_while_revalidate_ms: said.stale_while_revalidate_ms,

@@ -1,13 +1,15 @@
 //! Calls of functions: what is asked from outside, and what functions ask of each other. A call is made ready, given its
 //! doors, and run.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use eyot_bundle::name::Name;
+use eyot_cache::answer::Hints;
 use eyot_fetch::Fetch;
-use eyot_guest::{Call, Client, Doors, Tree, WeakRuntime};
+use eyot_guest::{Call, Client, Doors, Hint, Tree, WeakRuntime};
 use eyot_plan::arrival::{Interim, Protocol};
 use eyot_plan::body::Body;
+use eyot_plan::cache::tags::TAGS_MAX;
 use eyot_plan::fault::{Code, Fault};
 use eyot_plan::forward::{self, Trail};
 use http::{Request, Response};
@@ -38,7 +40,11 @@ pub(crate) async fn call(
 ) -> Result<Response<Body>, Fault> {
     forward::request_out(request.headers_mut(), &asked.facts(&node.config.node.fleet));
     let kin = Arc::new(Kin::new(node, entry, asked, record.bill()));
-    kin.call(function, request, Place { tree: asked.lent.clone(), depth: 0, caller: None }).await
+    let place = Place { tree: asked.lent.clone(), depth: 0, caller: None };
+    let mut response = Arc::clone(&kin).call(function, request, place).await?;
+    // What it has said of its answer's keeping until then.
+    response.extensions_mut().insert(kin.hints());
+    Ok(response)
 }
 
 /// Calls `function` with an event, which nobody asks for.
@@ -88,6 +94,8 @@ pub(crate) struct Kin {
     pub(crate) telemetry: Arc<Telemetry>,
     /// Permits of those who ask anew for what answers meanwhile.
     pub(crate) later: Arc<Semaphore>,
+    /// What the function that is asked says of its answer's keeping.
+    hints: Mutex<Hints>,
     bill: Bill,
 }
 
@@ -118,7 +126,24 @@ impl Kin {
             purger: Arc::clone(&node.purger),
             telemetry: Arc::clone(&node.telemetry),
             later: Arc::clone(&node.later),
+            hints: Mutex::default(),
             bill,
+        }
+    }
+
+    fn hints(&self) -> Hints {
+        std::mem::take(&mut self.hints.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The function that is asked says this of its answer's keeping.
+    pub(crate) fn hint(&self, hint: Hint) {
+        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        match hint {
+            Hint::Keys(keys) => {
+                let left = TAGS_MAX.saturating_sub(hints.keys.len());
+                hints.keys.extend(keys.into_iter().take(left));
+            }
+            Hint::Ttl(ms) => hints.ttl_ms = Some(ms),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The door to what this node knows and does for a call: who asks and from where, secrets, rates, the cache to come.
+//! The door to what this node knows and does for a call: who asks and from where, secrets, rates, the cache.
 
 use std::sync::Arc;
 
@@ -61,8 +61,11 @@ impl Edge for Known {
         self.kin.entry.share.rate(rate)
     }
 
-    fn hint(&self, _hint: Hint) {
-        // There is no cache that could keep to it.
+    fn hint(&self, hint: Hint) {
+        // What is said of an answer to another function is nobody's.
+        if self.caller.is_none() {
+            self.kin.hint(hint);
+        }
     }
 
     fn purge(&self, Purge { what, soft }: Purge) -> Purging {

@@ -20,6 +20,8 @@ pub use kept::{Asking, Kept, Reason};
 /// What a route says of its cache, beside what answers say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
+    /// For how long it is kept by who made it, whatever its fields say; 0: not at all.
+    pub told_ms: Option<u64>,
     /// How long what may be kept is fresh, whatever it says itself.
     pub ttl_ms: Option<u64>,
     /// How long an answer of a client's or a server's error (404, 410, 501 …) is fresh that says nothing of it.

@@ -6,13 +6,13 @@ use eyot_plan::body::{self, Body};
 use eyot_plan::cache::life::Failure;
 use eyot_plan::cache::status::STOOD_IN;
 use eyot_plan::cache::update::{self, Freshened};
-use eyot_plan::cache::{Kept, tags};
+use eyot_plan::cache::{Kept, Rules, tags};
 use eyot_plan::fault::{Code, Fault, Side};
 use http::header::{CONTENT_LENGTH, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 
-use super::{Behind, Want, failure, reply};
+use super::{Behind, Hints, Want, failure, reply};
 use crate::fill::Reader;
 use crate::object::Object;
 use crate::purges::Hash;
@@ -160,8 +160,12 @@ impl Want {
     /// Keeps an answer if it may be kept; `leading`: on whose behalf, none if it may not be for another reason.
     pub(super) fn keep(&self, leading: Option<Leading>, mut response: Response<Body>, times: (u64, u64)) -> Fetched {
         let (site, status) = (&self.cache.site, response.status());
-        let tags = tags::take(response.headers_mut());
-        let kept = Kept::of(&self.asking(), status, response.headers(), times, &site.rules);
+        let mut tags = tags::take(response.headers_mut());
+        let hints = response.extensions_mut().remove::<Hints>().unwrap_or_default();
+        tags.extend(hints.keys.into_iter().take(tags::TAGS_MAX));
+        let told = hints.ttl_ms.map(|ms| Rules { told_ms: Some(ms), ..site.rules.clone() });
+        let rules = told.as_ref().unwrap_or(&site.rules);
+        let kept = Kept::of(&self.asking(), status, response.headers(), times, rules);
         let (Some(leading), kept) = (leading, kept) else { return Fetched::Passed { response, detail: None } };
         match kept {
             Ok(kept) => {

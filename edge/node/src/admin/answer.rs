@@ -153,6 +153,7 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     for code in Code::ALL {
         telemetry.listener_faults(code, shown.counts.faults(code));
     }
+    telemetry.cache_holds(&shown.node.rooms);
     let (used, free) = slots(shown);
     telemetry.slots("used", used);
     telemetry.slots("free", free);

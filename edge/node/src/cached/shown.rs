@@ -14,7 +14,8 @@ use crate::purge::now_ms;
 /// What each app keeps.
 pub(crate) fn stats(node: &Node) -> Value {
     let apps = node.rooms.stats().into_iter().map(|(app, stats)| {
-        let room = json!({"objects": stats.objects, "bytes": stats.bytes, "flights": stats.flights});
+        let room =
+            json!({"objects": stats.objects, "bytes": stats.bytes, "flights": stats.flights, "broken": stats.broken});
         (app, room)
     });
     let disk = node.rooms.common().disk_stats().map(|disk| {

@@ -92,7 +92,10 @@ impl Kept {
         times: (u64, u64),
         rules: &Rules,
     ) -> Result<Self, Reason> {
-        let said = Said::of(headers);
+        let said = match rules.told_ms {
+            Some(ms) => Said::told(ms),
+            None => Said::of(headers),
+        };
         let selected = permitted(asking, status, headers, &said, rules)?;
         let life = Life::of(status, headers, &said, times, rules);
         // What is stale from the start and has nothing to ask by would be kept for nothing.

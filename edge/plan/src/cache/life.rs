@@ -64,14 +64,18 @@ impl Life {
     ) -> Self {
         let Said { control, .. } = said;
         let ms = |seconds: u64| seconds.saturating_mul(1000);
-        let fresh_ms = match rules.ttl_ms {
+        let fresh_ms = match rules.told_ms.or(rules.ttl_ms) {
             Some(ttl_ms) => ttl_ms,
             None => lifetime_ms(status, headers, said, answered_ms, rules),
         };
         Self {
             answered_ms,
             // With a time of the route's own an answer's past elsewhere does not count.
-            initial_age_ms: if rules.ttl_ms.is_some() { 0 } else { initial_age_ms(headers, asked_ms, answered_ms) },
+            initial_age_ms: if rules.told_ms.or(rules.ttl_ms).is_some() {
+                0
+            } else {
+                initial_age_ms(headers, asked_ms, answered_ms)
+            },
             fresh_ms,
             stale_while_ms: control.stale_while_revalidate.map(ms).or(rules.stale_while_revalidate_ms).unwrap_or(0),
             stale_error_ms: control.stale_if_error.map(ms).or(rules.stale_if_error_ms),
@@ -161,6 +165,12 @@ impl Said {
     pub fn of(headers: &HeaderMap) -> Self {
         let (control, targeted) = Control::of(headers);
         Self { control, targeted }
+    }
+
+    /// What who made an answer has said of it beside its fields: this counts, and they do not.
+    pub fn told(ms: u64) -> Self {
+        let control = Control { max_age: Some(ms / 1000), no_store: ms == 0, ..Control::default() };
+        Self { control, targeted: true }
     }
 
     /// Whether a time is named (section 4.2.1).
