@@ -201,3 +201,31 @@ fn an_unsafe_request_ends_what_is_kept_of_its_url() {
     assert_eq!(house.answer("/a").text(), "2", "its own");
     assert_eq!(house.answer("/b").text(), "1", "and the one that its answer names");
 }
+
+#[test]
+fn a_part_of_what_is_too_large_to_be_kept_is_asked_for_as_a_part() {
+    let whole = "0123456789".repeat(20_000);
+    let house = house_with(
+        "",
+        |text, _| format!("{text}\n[cache]\nmemory = \"1MiB\"\n"),
+        move |seen, _| {
+            let made = Made::of(whole.clone()).control("max-age=600").field("etag", "\"a\"");
+            match seen.headers.get("range").map(|range| range.as_bytes()) {
+                Some(b"bytes=150000-150009") => Made::of(whole[150_000..150_010].to_owned())
+                    .status(206)
+                    .control("max-age=600")
+                    .field("content-range", "bytes 150000-150009/200000"),
+                _ => made,
+            }
+        },
+    )
+    .0;
+    for protocol in PROTOCOLS {
+        let path = format!("/{protocol:?}");
+        for asked in [2, 3] {
+            let part = answer(house.get(protocol, &path).header("range", "bytes=150000-150009"));
+            assert_eq!((part.status, part.text().as_str()), (206, "0123456789"), "{protocol:?}: {}", status(&part));
+            assert_eq!(house.upstream.seen(&path).len(), asked, "the whole is tried once: {}", status(&part));
+        }
+    }
+}

@@ -336,6 +336,12 @@ impl Room {
         usize::try_from(id % STRIPES as u128).unwrap_or(0)
     }
 
+    /// The largest body that is kept, in memory or on disk, in bytes.
+    pub fn object_bytes_max(&self) -> u64 {
+        let disk = self.common.disk().map_or(0, |disk| disk.object_bytes_max());
+        self.object_bytes_max.load(Ordering::Relaxed).max(disk)
+    }
+
     /// All that is kept in memory under a key: for its operator.
     pub fn kept(&self, id: u128) -> Vec<Arc<Object>> {
         self.memory.peek(&id).map(|set| set.to_vec()).unwrap_or_default()

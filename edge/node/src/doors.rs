@@ -65,9 +65,8 @@ impl Door {
             return Err(Fault::new(Code::EgressDenied).because(origin));
         }
         let way = Way { timeouts: within(self.function.way.timeouts, timeouts), ..self.function.way.clone() };
-        let (kin, is_ours) = (Arc::clone(&self.kin), self.kin.snapshots.names(&host));
-        let caching = kin.entry.fetches.clone();
-        let out = Out { kin, way, sender: Some(sender), is_ours, _permit: None };
+        let caching = self.kin.entry.fetches.clone();
+        let out = Out::new(&self.kin, way, sender, self.kin.snapshots.names(&host));
         Ok(Box::pin(out.fetch(caching, request)))
     }
 

@@ -8,11 +8,11 @@ use eyot_plan::cache::status::STOOD_IN;
 use eyot_plan::cache::update::{self, Freshened};
 use eyot_plan::cache::{Kept, Rules, tags};
 use eyot_plan::fault::{Code, Fault, Side};
-use http::header::{CONTENT_LENGTH, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::header::{CONTENT_LENGTH, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 
-use super::{Behind, Hints, Want, failure, reply};
+use super::{Behind, Hints, Want, failure, reply, untagged};
 use crate::fill::Reader;
 use crate::object::Object;
 use crate::purges::Hash;
@@ -99,8 +99,23 @@ impl Want {
         }
         match came.result {
             Err(fault) => self.failed(leading, fault, old, came.times.1),
+            Ok(response) if !is_own && self.is_part_of_too_much(&response) => {
+                // Nobody waits for the whole of what is not kept anyway, and the next parts are asked for at once.
+                drop(response);
+                leading.release(came.times.1);
+                let came = self.once(behind, self.parts.headers.clone()).await;
+                let passed = |response| Fetched::Passed { response: untagged(response), detail: Some("large") };
+                came.result.map_or_else(Fetched::Failed, passed)
+            }
             Ok(response) => self.came(leading, response, old, is_own, came.times),
         }
+    }
+
+    /// Whether a part was asked for of what is larger than all that is kept.
+    fn is_part_of_too_much(&self, response: &Response<Body>) -> bool {
+        self.parts.headers.contains_key(RANGE)
+            && response.status() == StatusCode::OK
+            && length(response).is_some_and(|length| length > self.cache.room.object_bytes_max())
     }
 
     async fn once<B: Behind>(&self, behind: &mut B, headers: HeaderMap) -> Came {

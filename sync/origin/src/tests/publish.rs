@@ -153,6 +153,8 @@ fn a_node_that_missed_everything_catches_up_by_asking() {
         round(&mut trust, &node, &BTreeMap::new()).await;
         assert_eq!(trust.seq(), 3);
         let mut stream = node.watch(3, None).await.expect("a stream");
+        // But for how far the log of purges is, which every stream begins with.
+        assert!(matches!(stream.next().await.expect("a line"), WatchLine::Purges(_)));
         assert!(matches!(stream.next().await.expect("a line"), WatchLine::Beat(_)), "nothing is new");
     });
 }
