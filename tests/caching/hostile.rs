@@ -54,6 +54,7 @@ fn what_is_not_in_the_key_changes_nothing_of_what_others_get() {
 }
 
 /// A request as it is written, over HTTP/1.1 in the clear.
+#[expect(clippy::disallowed_methods, reason = "a client of the node, not a way out of it")]
 fn raw(port: u16, text: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the node");
     stream.write_all(text.as_bytes()).expect("sent");

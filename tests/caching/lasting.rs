@@ -83,6 +83,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the moment of its death is drawn, and nothing is waited for")]
 fn a_node_that_is_killed_while_it_keeps_answers_gives_the_right_ones_or_none_of_them() {
     let mut house = house_on_disk(lasting);
     let mut hits = 0;
