@@ -68,6 +68,14 @@ impl House {
         hits
     }
 
+    /// Waits until the node knows what was purged, and has all on disk: until then it asks for what is kept there anew.
+    fn wait_until_all_is_found(&self) {
+        until("it has heard its parent", || {
+            (self.node.status(&self.world)["sync"]["purge_lagging"] == false).then_some(())
+        });
+        until("all is on disk", || (self.objects() >= URLS as u64).then_some(()));
+    }
+
     /// What is on disk.
     fn objects(&self) -> u64 {
         let stats = unix(&self.world.path("a/admin.sock"), "/status/cache");
@@ -97,11 +105,11 @@ fn a_node_that_is_killed_while_it_keeps_answers_gives_the_right_ones_or_none_of_
         house.node.wait_for_release(&house.world, "shop.test", "/ready", "shop/1");
         hits += house.all_are_right(false);
     }
-    until("all is on disk", || (house.objects() >= URLS as u64).then_some(()));
+    house.wait_until_all_is_found();
     house.node.restart();
     house.node.wait_for_release(&house.world, "shop.test", "/ready", "shop/1");
     let before: usize = house.upstream.asked().values().sum();
-    until("what is on disk is found", || (house.objects() >= URLS as u64).then_some(()));
+    house.wait_until_all_is_found();
     let last = house.all_are_right(false);
     assert_eq!(last, URLS, "all of it is there after a restart");
     assert_eq!(house.upstream.asked().values().sum::<usize>(), before, "and nobody was asked");
@@ -207,7 +215,7 @@ fn an_upgrade_under_load_answers_from_the_disk_and_gives_no_wrong_byte() {
     });
     let heir = pid();
     assert_ne!(heir, before);
-    until("the new process has what is on disk", || (house.objects() >= URLS as u64).then_some(()));
+    house.wait_until_all_is_found();
     let asked = house.upstream.asked().values().sum::<usize>();
     assert_eq!(house.all_are_right(false), URLS, "all of it is there");
     assert_eq!(house.upstream.asked().values().sum::<usize>(), asked, "and nobody was asked");
