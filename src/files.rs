@@ -34,8 +34,11 @@ pub(crate) struct Packed {
 /// Packs the folder of `source`, below the app's `folder`. Names that begin with a dot stay behind, but for
 /// `.well-known`; what is neither file nor folder, a link too, is refused.
 pub(crate) fn pack(name: &Name, source: &FilesSource, folder: &Path) -> anyhow::Result<Packed> {
-    let folder = folder.join(&source.path);
+    let (app, folder) = (folder, folder.join(&source.path));
     let about = || format!("files `{name}`: {}", folder.display());
+    // All of it is published: a path that leads elsewhere, by itself or by a link, is hardly meant.
+    let is_below = folder.canonicalize().with_context(about)?.starts_with(app.canonicalize().with_context(about)?);
+    ensure!(is_below, "files `{name}`: {} is not below the app's folder {}", source.path, app.display());
     let mut found = BTreeMap::new();
     gather(&folder, "", &mut found).with_context(about)?;
     for page in [&source.not_found, &source.fallback].into_iter().flatten() {
@@ -134,6 +137,22 @@ mod tests {
             Encoding::Identity => (&bytes[..]).read_to_end(&mut out).expect("bytes"),
         };
         out
+    }
+
+    #[test]
+    fn nothing_outside_of_the_apps_folder_is_published() {
+        let around = tempfile::tempdir().expect("a folder");
+        let app = around.path().join("app");
+        fs::create_dir_all(app.join("public")).expect("made");
+        fs::write(app.join("public/index.html"), "<p>").expect("written");
+        std::os::unix::fs::symlink("/etc", app.join("link")).expect("a link");
+        let name: Name = "site".parse().expect("a name");
+        let of = |path: &str| pack(&name, &FilesSource { path: path.to_owned(), ..source(None) }, &app);
+        assert!(of("public").is_ok() && of("./public/../public").is_ok());
+        for path in ["/etc", "..", "../..", "public/../..", "link"] {
+            let why = of(path).expect_err(path).to_string();
+            assert!(why.contains("is not below the app's folder"), "{path}: {why}");
+        }
     }
 
     #[test]
