@@ -39,8 +39,8 @@ impl Name {
 pub(crate) struct Server {
     pub(crate) name: Name,
     pub(crate) port: u16,
-    /// The CPU clocks of its processes.
-    clocks: Vec<Clock>,
+    /// The processes that were started; what they begin is counted with them.
+    ids: Vec<u32>,
     /// Its access log: kept short, so that a long run fills no disk.
     log: Option<File>,
     _processes: Vec<Process>,
@@ -56,7 +56,7 @@ impl Server {
 
     /// What its processes have taken so far, in microseconds.
     pub(crate) fn cpu_us(&self) -> f64 {
-        self.clocks.iter().map(|clock| clock.us()).sum()
+        self.ids.iter().flat_map(|id| clocks(*id)).map(Clock::us).sum()
     }
 
     pub(crate) fn speaks(&self, protocol: Protocol) -> bool {
@@ -76,13 +76,8 @@ pub(crate) fn fleet(upstream: SocketAddr) -> Fleet {
 /// All of them: ours first. The fleet must outlive them.
 pub(crate) fn all(fleet: &Fleet, upstream: SocketAddr) -> Vec<Server> {
     let log = fleet.log().try_clone().expect("a handle");
-    let ours = Server {
-        name: Name::Eyot,
-        port: fleet.port,
-        clocks: vec![fleet.clock()],
-        log: Some(log),
-        _processes: Vec::new(),
-    };
+    let ours =
+        Server { name: Name::Eyot, port: fleet.port, ids: vec![fleet.id()], log: Some(log), _processes: Vec::new() };
     vec![ours, varnish(fleet, upstream), nginx(fleet, upstream), caddy(fleet, upstream)]
 }
 
@@ -136,9 +131,9 @@ fn varnish(fleet: &Fleet, upstream: SocketAddr) -> Server {
     command.arg("--config").arg(&config);
     let mut hitch = Process::start("hitch", &mut command);
     wait_for(&mut hitch, "hitch", port);
-    let clocks = [&varnishd, &ncsa, &hitch].into_iter().flat_map(|process| clocks(process.id())).collect();
+    let ids = [&varnishd, &ncsa, &hitch].map(Process::id).to_vec();
     let log = File::options().create(true).append(true).open(log).expect("a log");
-    Server { name: Name::Varnish, port, clocks, log: Some(log), _processes: vec![varnishd, ncsa, hitch] }
+    Server { name: Name::Varnish, port, ids, log: Some(log), _processes: vec![varnishd, ncsa, hitch] }
 }
 
 /// nginx in one process, which keeps on disk, as it does; the folder is on the same disk as all else here.
@@ -204,5 +199,5 @@ fn one(name: Name, command: &mut Command, port: u16, log: &Path) -> Server {
     let mut process = Process::start(name.word(), command);
     wait_for(&mut process, name.word(), port);
     let log = File::options().create(true).append(true).open(log).expect("a log");
-    Server { name, port, clocks: clocks(process.id()), log: Some(log), _processes: vec![process] }
+    Server { name, port, ids: vec![process.id()], log: Some(log), _processes: vec![process] }
 }

@@ -89,6 +89,12 @@ impl Fleet {
         self.folder.path()
     }
 
+    /// The node's process.
+    #[allow(dead_code, reason = "the benchmark of the cache counts processes with what they begin")]
+    pub(crate) fn id(&self) -> u32 {
+        self.node.child.id()
+    }
+
     /// The CPU clock of the node's process.
     pub(crate) fn clock(&self) -> Clock {
         Clock::of(self.node.child.id())

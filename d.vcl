@@ -1,2 +1,0 @@
-vcl 4.1;
-backend all { .host = "127.0.0.1"; .port = "18081"; }
