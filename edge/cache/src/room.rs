@@ -13,6 +13,7 @@ use eyot_plan::fault::Fault;
 use http::HeaderMap;
 use quick_cache::sync::Cache as Quick;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use tokio::sync::oneshot;
 
 use crate::disk::{self, Disk};
 use crate::fill::{Fill, Pumped, Reader};
@@ -243,7 +244,7 @@ impl Room {
 
     fn leading(self: &Arc<Self>, ask: &Ask<'_>, lead: Option<Lead>, now_ms: u64) -> Leading {
         let (born, count) = self.now(now_ms);
-        Leading { room: Arc::clone(self), id: ask.id, url: ask.url, born, count, lead }
+        Leading { room: Arc::clone(self), id: ask.id, url: ask.url, born, count, lead, told: None }
     }
 
     /// Those who ask for different answers of one URI do not wait for each other, as far as it is known by what they differ.
@@ -380,9 +381,18 @@ pub struct Leading {
     born: Born,
     count: u64,
     lead: Option<Lead>,
+    /// Who wants to know when it is kept.
+    told: Option<oneshot::Sender<()>>,
 }
 
 impl Leading {
+    /// Comes when what is kept of it is found from then on. Gone without that: it is not kept.
+    pub fn told(&mut self) -> oneshot::Receiver<()> {
+        let (told, kept) = oneshot::channel();
+        self.told = Some(told);
+        kept
+    }
+
     /// The answer is kept while it comes: whoever reads `Object::body` reads what `body` brings. It is found from when it is
     /// here whole. `length`: what the answer says of it. As long as the reader is there nothing is let go of.
     pub fn keep(self, kept: Kept, keys: &[Hash], body: Body, length: Option<u64>) -> (Arc<Object>, Option<Reader>) {
@@ -400,7 +410,10 @@ impl Leading {
     }
 
     async fn fill(self, object: &Arc<Object>, writer: crate::fill::Writer, body: Body, length: Option<u64>) {
-        let Self { room, id, lead, .. } = self;
+        let Self { room, id, lead, told, .. } = self;
+        let tell = || {
+            let _ = told.map(|told| told.send(()));
+        };
         let (begins, its) = (Arc::clone(&room), Arc::clone(object));
         let most = room.common.disk().map_or(0, |disk| disk.object_bytes_max());
         let mut tee = Tee::default();
@@ -411,12 +424,14 @@ impl Leading {
             // Purged meanwhile, it is not found; the purges judge it by when it was born.
             Pumped::Whole => {
                 room.insert(id, object);
+                tell();
                 drop(lead);
                 room.store(id, object).await;
             }
             Pumped::Passed(trailers) => {
                 if let Some(writer) = tee.into_writer() {
                     room.finish_store(id, object, writer, trailers.as_ref()).await;
+                    tell();
                 }
                 drop(lead);
             }

@@ -10,6 +10,7 @@ pub mod invalid;
 pub mod kept;
 pub mod key;
 pub mod life;
+pub mod named;
 pub mod status;
 pub mod tags;
 pub mod update;

@@ -75,17 +75,32 @@ pub enum Class {
     Route,
 }
 
+impl Place<'_> {
+    /// What every key of this place begins with.
+    fn begin(&self) -> Vec<u8> {
+        let class = match self.class {
+            Class::Core => "core",
+            Class::Fetch => "fetch",
+            Class::Route => "route",
+        };
+        let mut key = Vec::with_capacity(128);
+        for part in [self.app, self.environment, class, self.maker] {
+            put(&mut key, part.as_bytes());
+        }
+        key
+    }
+}
+
+/// The key of what functions keep by a name of their own: no request has one of [`Class::Core`].
+pub fn named(app: &str, environment: &str, name: &str) -> Vec<u8> {
+    let mut key = Place { app, environment, class: Class::Core, maker: "" }.begin();
+    put(&mut key, name.as_bytes());
+    key
+}
+
 /// The key, unambiguous: each part after its length. `uri` is a request's in its one form.
 pub fn bytes(place: &Place<'_>, uri: &Uri, request: &HeaderMap, rules: &Rules) -> Vec<u8> {
-    let class = match place.class {
-        Class::Core => "core",
-        Class::Fetch => "fetch",
-        Class::Route => "route",
-    };
-    let mut key = Vec::with_capacity(128);
-    for part in [place.app, place.environment, class, place.maker] {
-        put(&mut key, part.as_bytes());
-    }
+    let mut key = place.begin();
     put(&mut key, url(uri, rules).as_bytes());
     for name in &rules.headers {
         put(&mut key, name.as_str().as_bytes());
