@@ -2,6 +2,7 @@
 
 mod closed;
 mod edge;
+mod objects;
 mod stores;
 
 use std::pin::Pin;
@@ -15,6 +16,7 @@ pub use closed::Closed;
 pub use edge::{
     Caller, Client, Edge, Facts, Geo, Hint, Purge, PurgeError, Purged, Purging, Rate, Rated, Secret, SecretError,
 };
+pub use objects::{Looked, Looking, Made, Making, Object, Objects, Slot, Unmade};
 pub use stores::{Current, Page, Store, StoreError, Stores, Storing};
 
 /// The doors of one call.
@@ -30,6 +32,8 @@ pub struct Doors {
     pub stores: Arc<dyn Stores>,
     /// What the node knows and does.
     pub edge: Arc<dyn Edge>,
+    /// What functions keep by names of their own.
+    pub objects: Arc<dyn Objects>,
 }
 
 /// The way out: every request a function sends.

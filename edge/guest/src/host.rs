@@ -7,6 +7,7 @@ mod config;
 mod edge;
 mod keyvalue;
 mod logging;
+mod objects;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,7 @@ pub(crate) struct Host {
     /// Round trips to stores so far.
     storings: u32,
     kept: Arc<AtomicU64>,
+    hands: objects::Hands,
 }
 
 /// What a guest's store lends to the interfaces.
@@ -60,7 +62,8 @@ pub(crate) fn add_to_linker<T: Hosts>(linker: &mut Linker<T>) -> wasmtime::Resul
     config::add_to_linker(linker)?;
     edge::add_to_linker(linker)?;
     keyvalue::add_to_linker(linker)?;
-    logging::add_to_linker(linker)
+    logging::add_to_linker(linker)?;
+    objects::add_to_linker(linker)
 }
 
 /// What the bindings are implemented for.
@@ -89,6 +92,7 @@ impl Host {
             io,
             storings: 0,
             kept: Arc::default(),
+            hands: objects::Hands::new(&doors.objects),
         }
     }
 
@@ -104,7 +108,7 @@ impl Host {
     }
 
     /// Purges, on the runtime of the I/O.
-    async fn purge(&self, purge: Purge) -> Result<(), PurgeError> {
+    async fn purge(&mut self, purge: Purge) -> Result<(), PurgeError> {
         let purging = self.io.spawn(self.edge.purge(purge));
         let _cancel = AbortOnDrop::new(purging.abort_handle());
         purging.await.unwrap_or(Err(PurgeError::Unavailable))
@@ -112,28 +116,54 @@ impl Host {
 
     /// Keeps as many bytes for the guest until what it gives is dropped; counted for the app's memory too.
     fn keep(&self, bytes: usize) -> Result<Kept, StoreError> {
-        let bytes = bytes as u64;
-        if self.kept.load(Ordering::Relaxed) + bytes > KEPT_BYTES_MAX {
+        if self.kept.load(Ordering::Relaxed) + bytes as u64 > KEPT_BYTES_MAX {
             return Err(StoreError::Other(format!("values of over {KEPT_BYTES_MAX} bytes are held by one call")));
         }
-        if !self.account.share.memory(bytes) {
+        let mut memory = self.memory();
+        if !memory.grow(bytes) {
             return Err(StoreError::Other("the app's memory on this node is used up".to_owned()));
         }
-        self.kept.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Kept { bytes, all: Arc::clone(&self.kept), account: Arc::clone(&self.account) })
+        self.kept.fetch_add(memory.bytes, Ordering::Relaxed);
+        Ok(Kept { memory, all: Arc::clone(&self.kept) })
+    }
+
+    /// None of the app's memory yet; what it grows by is given back when it is dropped.
+    fn memory(&self) -> Memory {
+        Memory { bytes: 0, account: Arc::clone(&self.account) }
     }
 }
 
 /// Bytes that the host keeps for a guest.
 struct Kept {
-    bytes: u64,
+    memory: Memory,
     all: Arc<AtomicU64>,
-    account: Arc<Account>,
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.fetch_sub(self.memory.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Memory that counts as the app's.
+struct Memory {
+    bytes: u64,
+    account: Arc<Account>,
+}
+
+impl Memory {
+    /// More of it. `false`: it is used up.
+    fn grow(&mut self, bytes: usize) -> bool {
+        let grown = self.account.share.memory(bytes as u64);
+        if grown {
+            self.bytes += bytes as u64;
+        }
+        grown
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
         self.account.share.memory_back(self.bytes);
     }
 }

@@ -44,8 +44,8 @@ pub mod known;
 pub use call::{Call, Function, Meter, Remaining};
 pub use doors::{
     Caller, Client, Closed, Current, Doors, Edge, Entering, Facts, Fetch, FetchTimeouts, Fetching, Geo, Hint, Limit,
-    Log, LogLevel, LogStream, Page, Purge, PurgeError, Purged, Purging, Rate, Rated, Secret, SecretError, Store,
-    StoreError, Stores, Storing,
+    Log, LogLevel, LogStream, Looked, Looking, Made, Making, Object, Objects, Page, Purge, PurgeError, Purged, Purging,
+    Rate, Rated, Secret, SecretError, Slot, Store, StoreError, Stores, Storing, Unmade,
 };
 pub use runtime::{Runtime, WeakRuntime};
 pub use settings::{Error, SLOTS_MAX, Settings};

@@ -4,6 +4,7 @@
 pub(crate) mod disk;
 pub(crate) mod fetched;
 mod later;
+pub(crate) mod named;
 pub(crate) mod shown;
 
 use std::sync::{Arc, OnceLock};

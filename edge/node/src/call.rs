@@ -16,6 +16,7 @@ use http::{Request, Response};
 use tokio::sync::Semaphore;
 
 use crate::access;
+use crate::cached::named::Named;
 use crate::doors::Door;
 use crate::edge::{Here, Known};
 use crate::entry::{Entry, Function};
@@ -178,7 +179,8 @@ impl Kin {
     fn doors(self: Arc<Self>, function: &Arc<Function>, caller: Option<Name>) -> Doors {
         let (share, stores) = (self.entry.limit.clone(), Arc::clone(&function.stores));
         let edge = Arc::new(Known::new(Arc::clone(&self), function, caller));
+        let objects = Arc::new(Named::new(Arc::clone(&self)));
         let door = Arc::new(Door::new(self, function));
-        Doors { fetch: door.clone(), log: door, share, stores, edge }
+        Doors { fetch: door.clone(), log: door, share, stores, edge, objects }
     }
 }

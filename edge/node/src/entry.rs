@@ -14,6 +14,7 @@ use eyot_bundle::refusal::{Reason, Refusal};
 use eyot_bundle::release::{self, Limits, OnFault, PathPattern, Release};
 use eyot_bundle::secret::Value;
 use eyot_bundle::web_origin::Egress;
+use eyot_cache::room::Room;
 use eyot_cache::rooms::Rooms;
 use eyot_plan::fault::Fault;
 use eyot_plan::proxied::Proxied;
@@ -50,6 +51,8 @@ pub struct Entry {
     pub limit: Arc<Marked<Share>>,
     functions: BTreeMap<Name, Arc<Function>>,
     routes: Table<Arc<Route>>,
+    /// Its room in the cache, where it has functions.
+    pub room: Option<Arc<Room>>,
     /// What is kept of what its functions ask for; none: they may ask for nothing.
     pub fetches: Option<Arc<Caching>>,
     /// What nobody asks for.
@@ -206,9 +209,10 @@ impl Entry {
         let routes = routes.collect::<Result<Vec<_>, Refusal>>()?.into_iter().collect();
         let events = Events::of(release, &targets.functions)?;
         let asks = release.functions.values().any(|function| !function.egress.is_empty());
-        let fetches = asks.then(|| {
-            Caching::of_fetches(release.app.as_str(), ground.rooms.of(release.app.as_str(), grant.share.memory))
-        });
+        let has_functions = !release.functions.is_empty();
+        let room = has_functions.then(|| ground.rooms.of(release.app.as_str(), grant.share.memory));
+        let of_fetches = |room: &Arc<Room>| Caching::of_fetches(release.app.as_str(), Arc::clone(room));
+        let fetches = room.as_ref().filter(|_| asks).map(of_fetches);
         Ok(Self {
             app: release.app.clone(),
             label: release.app.as_str().to_owned().into(),
@@ -218,6 +222,7 @@ impl Entry {
             share,
             functions: targets.functions.into_iter().map(|(name, function)| (name.clone(), function)).collect(),
             routes,
+            room,
             fetches,
             events,
             closing: watch::channel(false).0,

@@ -7,7 +7,7 @@ use eyot_plan::fault::Code;
 
 use super::{
     Caller, Doors, Edge, Entering, Facts, Fetch, FetchTimeouts, Fetching, Geo, Hint, Limit, Log, LogLevel, LogStream,
-    Purge, PurgeError, Purging, Rate, Rated, Secret, SecretError, Store, Stores,
+    Looked, Looking, Objects, Purge, PurgeError, Purging, Rate, Rated, Secret, SecretError, Store, Stores,
 };
 
 /// Every door, shut: no request leaves, nothing is heard, no store is bound, nothing is known. The share has no end.
@@ -18,7 +18,14 @@ impl Doors {
     /// All doors shut.
     pub fn closed() -> Self {
         let closed = Arc::new(Closed);
-        Self { fetch: closed.clone(), log: closed.clone(), share: closed.clone(), stores: closed.clone(), edge: closed }
+        Self {
+            fetch: closed.clone(),
+            log: closed.clone(),
+            share: closed.clone(),
+            stores: closed.clone(),
+            edge: closed.clone(),
+            objects: closed,
+        }
     }
 }
 
@@ -77,5 +84,15 @@ impl Edge for Closed {
 
     fn purge(&self, _purge: Purge) -> Purging {
         Box::pin(std::future::ready(Err(PurgeError::Unavailable)))
+    }
+}
+
+impl Objects for Closed {
+    fn find(&self, _name: String) -> Looking {
+        Box::pin(std::future::ready(None::<Looked>))
+    }
+
+    fn lookup(&self, _name: String) -> Looking {
+        Box::pin(std::future::ready(None::<Looked>))
     }
 }

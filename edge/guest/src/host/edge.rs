@@ -13,7 +13,14 @@ mod bindings {
         path: "../../functions/wit",
         inline: "
             package eyot:given;
-            world given { include eyot:edge/imports@0.1.0; }
+            world given {
+                import eyot:edge/client@0.1.0;
+                import eyot:edge/here@0.1.0;
+                import eyot:edge/budget@0.1.0;
+                import eyot:edge/secrets@0.1.0;
+                import eyot:edge/rate-limit@0.1.0;
+                import eyot:edge/cache@0.1.0;
+            }
         ",
         world: "eyot:given/given",
         imports: {
@@ -26,8 +33,8 @@ mod bindings {
 
 /// A key of a rate limit or of the cache is no longer, in bytes.
 const KEY_BYTES_MAX: usize = 256;
-/// Keys of one response.
-const KEYS_MAX: usize = 64;
+/// Keys of one response, or of one object.
+pub(super) const KEYS_MAX: usize = 64;
 /// A window lasts at least and at most, in milliseconds.
 const WINDOW_MS: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
 /// A response is kept at most a year, in milliseconds.
@@ -170,7 +177,7 @@ impl cache::Host for View<'_> {
     }
 }
 
-fn is_key(key: &str) -> bool {
+pub(super) fn is_key(key: &str) -> bool {
     (1..=KEY_BYTES_MAX).contains(&key.len()) && !key.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 

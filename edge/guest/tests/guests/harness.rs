@@ -321,7 +321,7 @@ impl Ask {
         let own = || Function { env, config, ..function_of(self.code, self.limits) };
         let function = self.function.unwrap_or_else(|| Arc::new(own()));
         let Self { fetch, log, share, stores, edge, .. } = self;
-        let doors = Doors { fetch, log, share, stores, edge };
+        let doors = Doors { fetch, log, share, stores, edge, ..Doors::closed() };
         let call = Call {
             function,
             request: self.request,

@@ -2,11 +2,12 @@
 //! those that they do not give.
 
 /// What nodes give. All names of `wasi:config` are one interface, and so are both of `wasi:logging`.
-const GIVEN: [&str; 15] = [
+const GIVEN: [&str; 16] = [
     "eyot:edge/budget@0.1.0",
     "eyot:edge/cache@0.1.0",
     "eyot:edge/client@0.1.0",
     "eyot:edge/here@0.1.0",
+    "eyot:edge/objects@0.1.0",
     "eyot:edge/rate-limit@0.1.0",
     "eyot:edge/secrets@0.1.0",
     "wasi:config/runtime@0.2.0-draft",

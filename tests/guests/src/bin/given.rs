@@ -18,7 +18,7 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-use eyot::edge::{budget, cache, client, here, rate_limit, secrets};
+use eyot::edge::{budget, cache, client, here, objects, rate_limit, secrets};
 use wasi::keyvalue::{atomics, batch, store};
 use wasi::logging::logging;
 
@@ -27,6 +27,9 @@ use wasi::logging::logging;
 struct Hands {
     buckets: Vec<store::Bucket>,
     cas: Vec<atomics::Cas>,
+    objects: Vec<objects::Object>,
+    slots: Vec<objects::Slot>,
+    writers: Vec<objects::Writer>,
 }
 
 guests::guest!(|request: wasip2::http::types::IncomingRequest, out| {
@@ -110,7 +113,74 @@ impl Hands {
             "config" => told(wasi::config::store::get(words[0])),
             "configs" => told(wasi::config::store::get_all()),
             "log" => told::<_, ()>(Ok(logging::log(level(words[0]), words[1], &words[2..].join(" ")))),
+            "find" | "lookup" | "insert" | "write" | "finish" | "rest" | "give-up" | "forget" | "nap" | "take-out" => self.keep(verb, words),
             _ => edge(verb, words),
+        }
+    }
+
+    /// Objects by names of its own: `lookup a` may give it the slot, and `insert 60000 0 metadata key`, `write text` and `finish`
+    /// count only then.
+    fn keep(&mut self, verb: &str, words: &[&str]) -> String {
+        match verb {
+            "find" => told(objects::find(words[0]).map(|found| found.map(|it| self.read(it))).map_err(|it| it.name())),
+            "lookup" => {
+                let found = objects::lookup(words[0]).map(|objects::Found { object, slot }| {
+                    let has_slot = slot.is_some();
+                    self.slots.extend(slot);
+                    (object.map(|it| self.read(it)), has_slot)
+                });
+                told(found.map_err(|it| it.name()))
+            }
+            "insert" => {
+                let keeping = objects::Keeping {
+                    fresh_ms: number(words[0]),
+                    stale_ms: number(words[1]),
+                    metadata: words.get(2).map_or(Vec::new(), |word| value(word)),
+                    keys: many(words.get(3..).unwrap_or_default()).into_iter().filter(|key| !key.starts_with("length=")).collect(),
+                    length: words.iter().find_map(|word| word.strip_prefix("length=")).map(number),
+                };
+                let Some(slot) = self.slots.pop() else { return "no slot".to_owned() };
+                told(objects::Slot::insert(slot, &keeping).map(|it| self.writers.push(it)).map_err(|it| it.name()))
+            }
+            "write" => match self.writers.last() {
+                Some(writer) => told(writer.write(&value(words[0])).map_err(|it| it.name())),
+                None => "no writer".to_owned(),
+            },
+            "finish" => match self.writers.pop() {
+                Some(writer) => told(objects::Writer::finish(writer).map_err(|it| it.name())),
+                None => "no writer".to_owned(),
+            },
+            "nap" if self.slots.is_empty() && self.writers.is_empty() => "no slot".to_owned(),
+            "nap" => told::<_, ()>(Ok(guests::sleep_ms(number(words[0])))),
+            "forget" => {
+                self.slots.drain(..).for_each(std::mem::forget);
+                self.writers.drain(..).for_each(std::mem::forget);
+                "forgotten".to_owned()
+            }
+            "give-up" => told::<_, ()>(Ok((self.slots.clear(), self.writers.clear()))),
+            "rest" => told::<_, ()>(Ok(self.objects.last().map(rest))),
+            _ => told(objects::purge(words[0], words.contains(&"soft")).map_err(|it| it.name())),
+        }
+    }
+
+    /// Its metadata, its length and its text.
+    fn read(&mut self, object: objects::Object) -> String {
+        let (metadata, length, left) = (text(object.metadata()), object.length(), object.left_ms());
+        assert!(object.age_ms() < 3_600_000 && left < 3_600_000, "its times are of this test");
+        let told = format!("{metadata} {length:?} {} {}", if left > 0 { "fresh" } else { "stale" }, rest(&object));
+        self.objects.push(object);
+        told
+    }
+}
+
+/// What is still to be read of it.
+fn rest(object: &objects::Object) -> String {
+    let mut all = Vec::new();
+    loop {
+        match object.read(1000) {
+            Ok(bytes) if bytes.is_empty() => return text(all),
+            Ok(bytes) => all.extend(bytes),
+            Err(error) => return format!("{} after {} bytes", error.name(), all.len()),
         }
     }
 }
