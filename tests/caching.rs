@@ -5,4 +5,5 @@ mod fleet;
 mod functions;
 mod hostile;
 mod lasting;
+mod objects;
 mod public;
