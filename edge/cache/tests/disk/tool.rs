@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use eyot_cache::disk::{CHUNK, Damaged, Disk, Id, Options, Reader, Writer};
+use eyot_cache::disk::{CHUNK, Damaged, Disk, Id, OpenError, Options, Reader, Writer};
 
 /// More than any of these tests stores.
 pub(crate) const PLENTY: u64 = 1 << 30;
@@ -34,8 +34,23 @@ pub(crate) fn options(bytes_max: u64) -> Options {
     Options { objects_max: 10_000, object_bytes_max: bytes_max, retry, ..Options::new(bytes_max) }
 }
 
+fn is_busy(error: &OpenError) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::ResourceBusy)
+}
+
 pub(crate) async fn open(folder: &Path, bytes_max: u64) -> Disk {
-    let disk = Disk::open(folder.to_path_buf(), options(bytes_max)).await.expect("opened");
+    let mut tries = 0;
+    let disk = loop {
+        match Disk::open(folder.to_path_buf(), options(bytes_max)).await {
+            // A process that another test begins has all open files of this one for a moment.
+            Err(error) if is_busy(&error) && tries < 1_000 => {
+                tries += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            opened => break opened.expect("opened"),
+        }
+    };
     while disk.stats().recovering {
         tokio::task::yield_now().await;
     }
