@@ -139,6 +139,7 @@ pub(crate) fn new_node(
         token_sha256: Digest::of(token.as_bytes()),
         labels,
         identity: None,
+        shield: None,
         revoked: false,
     })
 }

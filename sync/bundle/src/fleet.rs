@@ -1,5 +1,6 @@
 //! The fleet documents: which nodes there are, and which digests are denied.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct Node {
     /// The public half of its age identity, which secrets are sealed to; absent: none can be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Recipient>,
+    /// Where other nodes reach its listener with TLS, to have it ask upstreams for them; absent: they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shield: Option<SocketAddr>,
     /// Whether it was put out of the fleet.
     #[serde(default)]
     pub revoked: bool,

@@ -12,6 +12,8 @@
 //! assert!(open(About { version: 2, ..about }, &sealed, &node).is_err());
 //! ```
 
+mod shared;
+
 use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::str::FromStr;
@@ -21,6 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::name::Name;
 use crate::verify::parts::SEALED_BYTES_MAX;
+pub use shared::Shared;
 
 /// The value of a secret, in bytes.
 pub const VALUE_BYTES_MAX: usize = 64 << 10;

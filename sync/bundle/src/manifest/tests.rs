@@ -57,6 +57,7 @@ dead_letter = "orders-dead"
 servers = ["https://api-1.internal:8443", "https://api-2.internal:8443"]
 tls = { name = "api.internal", ca = "api-ca.pem", min_version = "1.3", client_certificate = "us.pem", client_key = "API_KEY" }
 proxy_protocol = "v2"
+shield = "eu-fra"
 timeouts = { connect = "3s", first_byte = "30s", between_bytes = "30s", total = "5m", tunnel_idle = "1h" }
 balance = "hash"
 weights = [3, 1]
@@ -176,6 +177,7 @@ fn a_manifest_with_every_key_becomes_a_release_that_its_grant_takes() {
     assert_eq!(api.breaker.map(|breaker| breaker.open_ms), Some(10_000));
     assert_eq!(api.health.as_ref().map(|health| health.expect.to_string()).as_deref(), Some("200-399"));
     assert_eq!((api.proxy_protocol, text.matches("proxy_protocol").count()), (Some(ProxyProtocol::V2), 1));
+    assert_eq!((api.shield.as_deref(), text.matches("shield").count()), (Some("eu-fra"), 1));
     assert!(release.upstreams["quic"].http.takes_3() && !api.http.takes_3());
     assert_eq!(text.matches("\"http\":").count(), 1, "what is the default is not written: {text}");
     let tls = api.tls.as_ref().unwrap();

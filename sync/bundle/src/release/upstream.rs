@@ -60,6 +60,9 @@ pub struct Upstream {
     /// How long each step may take.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// The region whose nodes ask it for those of all others, as far as answers are kept; absent: each node asks by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shield: Option<String>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

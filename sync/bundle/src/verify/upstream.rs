@@ -22,6 +22,7 @@ const BREAKER_REQUESTS_MAX: u32 = 100_000;
 const BREAKER_MS: (u64, u64) = (1_000, 600_000);
 const SLOW_START_MS_MAX: u64 = 3_600_000;
 const CONNECTIONS_MAX: u32 = 10_000;
+const REGION_BYTES_MAX: usize = 64;
 const QUEUE_LENGTH_MAX: u32 = 10_000;
 const QUEUE_WAIT_MS_MAX: u64 = 60_000;
 
@@ -55,6 +56,11 @@ pub(crate) fn upstream(upstream: &Upstream) -> Result<(), String> {
     queue(upstream.queue)?;
     checks::timeouts(&upstream.timeouts)?;
     upstream.tls.as_ref().map_or(Ok(()), checks::upstream_tls)?;
+    if let Some(region) = &upstream.shield
+        && (region.is_empty() || region.len() > REGION_BYTES_MAX || region.contains(char::is_control))
+    {
+        return Err(format!("`shield` is the name of a region, of 1 to {REGION_BYTES_MAX} bytes"));
+    }
     if upstream.http.takes_3() && upstream.proxy_protocol.is_some() {
         return Err("has a `proxy_protocol`, for which HTTP/3 has no place".to_owned());
     }

@@ -193,6 +193,7 @@ impl House {
             token_sha256: Digest::of(token(node).as_bytes()),
             labels: BTreeMap::new(),
             identity: None,
+            shield: None,
             revoked: false,
         };
         Nodes { nodes: ["fra-1", "fra-2"].map(|id| (name(id), node(id))).into() }

@@ -41,8 +41,8 @@ pub(super) fn upstream(table: &mut Table<'_>) -> UpstreamSource {
             .choice("proxy_protocol", &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)])
             .optional(),
         timeouts: timeouts(&mut table.table("timeouts")),
+        shield: table.string("shield").optional(),
     };
-    table.later(&["shield"]);
     check(table, noted, || checks_upstream::upstream(&upstream));
     UpstreamSource { upstream, ca, client }
 }
