@@ -58,7 +58,13 @@ impl Out {
 
     /// The addresses of a destination that may be reached.
     async fn judged(&self, way: &Way, to: &Destination, own: &[SocketAddr]) -> Result<Vec<SocketAddr>, Fault> {
-        let found = self.addresses(&to.host).await.map_err(|cause| unreachable(to, cause))?;
+        let found = match way.at {
+            Some(at) => vec![at],
+            None => {
+                let found = self.addresses(&to.host).await.map_err(|cause| unreachable(to, cause))?;
+                found.into_iter().map(|ip| SocketAddr::new(ip, to.port)).collect()
+            }
+        };
         judged(&found, way, to, own)
     }
 
@@ -123,12 +129,12 @@ fn leads_here(address: SocketAddr, own: &[SocketAddr]) -> bool {
 }
 
 /// The addresses that may be reached.
-fn judged(found: &[IpAddr], way: &Way, to: &Destination, own: &[SocketAddr]) -> Result<Vec<SocketAddr>, Fault> {
+fn judged(found: &[SocketAddr], way: &Way, to: &Destination, own: &[SocketAddr]) -> Result<Vec<SocketAddr>, Fault> {
     if found.is_empty() {
         return Err(unreachable(to, "the name has no address"));
     }
-    let allowed = found.iter().filter(|ip| address::allowed(**ip, to.port, &way.private, own));
-    let judged: Vec<_> = allowed.map(|ip| SocketAddr::new(*ip, to.port)).take(ATTEMPTS_MAX).collect();
+    let allowed = found.iter().filter(|at| address::allowed(at.ip(), at.port(), &way.private, own));
+    let judged: Vec<_> = allowed.copied().take(ATTEMPTS_MAX).collect();
     if judged.is_empty() { Err(denied(to)) } else { Ok(judged) }
 }
 

@@ -192,7 +192,7 @@ impl<'a> Exchange<'a> {
     /// Whether the server's name still has the address that a connection goes to. Where nobody answers, what is there
     /// carries on.
     async fn is_current(&self, fresh: &Fresh) -> bool {
-        if !fresh.is_due(self.fetch.addresses) {
+        if self.way.at.is_some() || !fresh.is_due(self.fetch.addresses) {
             return true;
         }
         let found = timeout_at(self.connect_until(), self.fetch.out.addresses(&self.to.host)).await;

@@ -1,5 +1,6 @@
 //! On whose behalf and how a request leaves the node, and which connections may therefore carry it. It opens nothing.
 
+use core::net::SocketAddr;
 use std::sync::Arc;
 
 use eyot_bundle::digest::Hasher;
@@ -17,6 +18,8 @@ pub struct Way {
     pub app: Name,
     /// The private addresses it may reach: its grant's and the node's.
     pub private: Vec<PrivateNet>,
+    /// Where it is connected to, whatever the host that is asked for; none: where its name leads.
+    pub at: Option<SocketAddr>,
     /// How TLS is spoken, when not by the host's own name and the public roots.
     pub tls: Option<UpstreamTls>,
     /// The newest version of HTTP that is spoken.
@@ -43,13 +46,22 @@ pub struct Bound {
 impl Way {
     /// The way of an app that may reach these private addresses, as plain as there is.
     pub fn new(app: Name, private: Vec<PrivateNet>, timeouts: Timeouts) -> Self {
-        Self { app, private, tls: None, http: Http::default(), client_key: None, proxied: None, timeouts, bound: None }
+        Self {
+            app,
+            private,
+            at: None,
+            tls: None,
+            http: Http::default(),
+            client_key: None,
+            proxied: None,
+            timeouts,
+            bound: None,
+        }
     }
 
-    /// Two ways may share a connection to the same place if this is equal: same app, same address policy, same name,
-    /// authorities, oldest version and certificate in TLS, same choice of HTTP, and the same client where its address is
-    /// told. Timeouts and
-    /// bounds do not count.
+    /// Two ways may share a connection to the same place if this is equal: same app, same address policy, same address
+    /// where one is said, same name, authorities, oldest version and certificate in TLS, same choice of HTTP, and the same
+    /// client where its address is told. Timeouts and bounds do not count.
     pub fn identity(&self) -> [u8; 32] {
         let common = self.common();
         let Some(proxied) = &self.proxied else { return common };
@@ -73,6 +85,7 @@ impl Way {
         spoken(&mut hasher, tls);
         hasher.update(&[u8::from(self.http.takes_3())]);
         optional(&mut hasher, self.proxied.map(|proxied| proxied.version.label()));
+        optional(&mut hasher, self.at.map(|at| at.to_string()).as_deref());
         *hasher.finish().as_bytes()
     }
 
@@ -153,6 +166,8 @@ mod tests {
             way_as(Some("y"), TlsVersion::V1_2),
             way_as(None, TlsVersion::V1_3),
             Way { http: Http::H3, ..way("a", &[], None) },
+            Way { at: Some(([192, 0, 2, 1], 443).into()), ..way("a", &[], None) },
+            Way { at: Some(([192, 0, 2, 1], 444).into()), ..way("a", &[], None) },
             way_for(ProxyProtocol::V1, None),
             way_for(ProxyProtocol::V2, None),
             way_for(ProxyProtocol::V2, Some("192.0.2.1:1")),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use eyot_fetch::Resolver;
 use eyot_plan::fault::Code;
+use eyot_plan::way::Way;
 
 use crate::harness::*;
 
@@ -188,4 +189,20 @@ async fn a_kept_connection_to_an_address_that_its_name_no_longer_has_carries_not
         moved.store(true, Ordering::SeqCst);
         assert_eq!(ask().await, ok(expect), "{addresses_ms}");
     }
+}
+
+#[tokio::test]
+async fn a_way_that_says_an_address_leads_there_whatever_the_name_if_that_may_be_reached() {
+    let (server, other) = (http(echo).await, http(echo).await);
+    let fetch = fetch();
+    let to = |way: Way, at| Way { at: Some(at), ..way };
+    for uri in ["http://nobody.invalid/", "http://localhost:1/", "http://192.0.2.1/"] {
+        assert_eq!(outcome(&fetch, &to(way(), server.address), get(uri)).await, ok(""), "{uri}");
+        let denied = outcome(&fetch, &to(way_of("b", &["10.9.0.0/16"]), server.address), get(uri)).await;
+        assert_eq!(denied, Err(Code::EgressDenied), "{uri}");
+    }
+    // A connection to one address carries nothing for another.
+    let before = server.connections();
+    assert_eq!(outcome(&fetch, &to(way(), other.address), get("http://nobody.invalid/")).await, ok(""));
+    assert_eq!((server.connections(), other.connections()), (before, 1));
 }
