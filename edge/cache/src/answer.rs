@@ -49,6 +49,10 @@ pub struct Hints {
     pub ttl_ms: Option<u64>,
     /// Surrogate keys, beside those of its fields.
     pub keys: Vec<String>,
+    /// What it is purged by, as another cache of the fleet knows it.
+    pub hashes: Vec<Hash>,
+    /// Whether it comes from such a cache, so that it is as old as it says, also where the route has a time of its own.
+    pub aged: bool,
 }
 
 /// Whose answers are kept together, and by which rules.
@@ -114,6 +118,8 @@ pub struct Cache {
     pub site: Arc<Site>,
     /// The URL that the client asked for, which people purge; the request's own may be another by now.
     pub public: Uri,
+    /// Whether another cache of the fleet asks, which is told what answers are purged by: [`Hints::hashes`].
+    pub tells: bool,
 }
 
 impl Cache {
@@ -127,7 +133,7 @@ impl Cache {
         let disguised = key::is_disguised(request.headers());
         if disguised || answer::is_for_upstream(request.headers()) || !request.body().is_end_stream() {
             let status = Status { forward: Some(Forward::Request), ..Status::default() };
-            return Answered::new(behind.ask(request).await.map(untagged), status);
+            return Answered::new(behind.ask(request).await.map(|response| self.untagged(response)), status);
         }
         Want::new(self, request.into_parts().0).get(behind).await
     }
@@ -147,7 +153,7 @@ impl Cache {
         };
         let (room, site) = (&want.cache.room, &want.cache.site);
         if !invalid::invalidates(&want.parts.method, response.status()) {
-            return Answered::new(Ok(untagged(response)), status);
+            return Answered::new(Ok(want.cache.untagged(response)), status);
         }
         let also = invalid::also(&want.parts.uri, response.headers());
         for uri in std::iter::once(&want.parts.uri).chain(&also) {
@@ -168,12 +174,20 @@ impl Cache {
             Fetched::Failed(fault) => Answered::new(Err(fault), status),
         }
     }
-}
 
-/// Without the keys that it would be purged by: they are no client's business.
-fn untagged(mut response: Response<Body>) -> Response<Body> {
-    tags::take(response.headers_mut());
-    response
+    /// Without the keys that it would be purged by: they are no client's business.
+    fn untagged(&self, mut response: Response<Body>) -> Response<Body> {
+        let tags = tags::take(response.headers_mut());
+        self.told(response, || tags.iter().map(|tag| Hash::key(&self.site.app, tag)).collect())
+    }
+
+    /// `response`, with what it is purged by where another cache asks.
+    fn told(&self, mut response: Response<Body>, hashes: impl FnOnce() -> Vec<Hash>) -> Response<Body> {
+        if self.tells {
+            response.extensions_mut().insert(Hints { hashes: hashes(), ..Hints::default() });
+        }
+        response
+    }
 }
 
 /// What a request wants of the cache.
@@ -211,6 +225,12 @@ impl Want {
 
     fn ask(&self) -> Ask<'_> {
         Ask { id: self.id, url: self.url, request: &self.parts.headers }
+    }
+
+    /// What is sent of `object`. None: its body was let go of.
+    fn reply(&self, object: &Object, now_ms: u64) -> Option<Response<Body>> {
+        let response = reply::of(object, &self.parts, now_ms)?;
+        Some(self.cache.told(response, || object.keys.to_vec()))
     }
 
     fn asking(&self) -> Asking<'_> {
@@ -284,7 +304,7 @@ impl Want {
     /// Answers with what is kept, and has it asked for anew where that is to be.
     fn hit<B: Behind>(&self, behind: &B, object: &Arc<Object>, good: Use) -> Option<Answered> {
         let now_ms = behind.now_ms();
-        let response = reply::of(object, &self.parts, now_ms)?;
+        let response = self.reply(object, now_ms)?;
         if good == Use::StaleWhile {
             self.refresh(behind, object);
         }
@@ -317,7 +337,7 @@ impl Want {
             }
             Outcome::Alone | Outcome::Left => return self.alone(behind, old, forward).await,
         };
-        let reply = || reply::of(&object, &self.parts, now_ms);
+        let reply = || self.reply(&object, now_ms);
         if let Some(response) = (good && object.kept.matches(&self.parts.headers)).then(reply).flatten() {
             let ttl = Some(ttl(&object, now_ms));
             let status = Status { forward: Some(forward), ttl, collapsed: true, ..Status::default() };
@@ -341,7 +361,7 @@ impl Want {
             Fetched::Object { object, came, stored, detail, reader } => {
                 (status.forward_status, status.stored, status.detail) = (came, stored, detail);
                 status.ttl = Some(ttl(&object, now_ms));
-                let response = reply::of(&object, &self.parts, now_ms);
+                let response = self.reply(&object, now_ms);
                 drop(reader);
                 let gone = || Fault::new(Code::InternalError).because("a body that nobody reads");
                 Answered::new(response.ok_or_else(gone), status)
@@ -370,13 +390,14 @@ impl Want {
         let mut status = Status { forward: Some(forward), ..Status::default() };
         let result = behind.ask(Request::from_parts(self.parts.clone(), body::empty())).await;
         let answered_ms = behind.now_ms();
+        let untagged = |response| self.cache.untagged(response);
         let Some(object) = old else { return Answered::new(result.map(untagged), status) };
         let failure = match &result {
             Ok(response) => Some(Failure::Status(response.status())),
             Err(fault) => failure(fault),
         };
         if failure.is_some_and(|failure| object.kept.life.stands_in(failure, answered_ms))
-            && let Some(response) = reply::of(&object, &self.parts, answered_ms)
+            && let Some(response) = self.reply(&object, answered_ms)
         {
             status.forward_status = result.ok().map(|response| response.status());
             return Answered::new(Ok(response), status);

@@ -317,7 +317,7 @@ impl Client {
         request.headers_mut().insert("x-kind", kind.parse().expect("a value"));
         let (environment, maker) = ("production".into(), "".into());
         let site = Site { app: app.into(), environment, class: Class::Route, maker, rules: Rules::default() };
-        let cache = Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public: uri(path) };
+        let cache = Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public: uri(path), tells: false };
         cache.answer(&mut Up { shared: self.shared.clone(), app }, request).await.result
     }
 

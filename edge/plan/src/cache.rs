@@ -25,6 +25,8 @@ pub struct Rules {
     pub told_ms: Option<u64>,
     /// How long what may be kept is fresh, whatever it says itself.
     pub ttl_ms: Option<u64>,
+    /// Whether its age counts also for these times: it was kept by a cache of ours.
+    pub aged: bool,
     /// How long an answer of a client's or a server's error (404, 410, 501 …) is fresh that says nothing of it.
     pub negative_ttl_ms: Option<u64>,
     /// `stale-while-revalidate` of answers that say nothing of it.

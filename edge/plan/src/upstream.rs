@@ -11,5 +11,6 @@ mod health;
 pub mod retry;
 mod servers;
 
+pub use balance::draw;
 pub use health::Outcome;
 pub use servers::{Ask, Chosen, Servers, Unavailable};

@@ -1,5 +1,6 @@
 //! Asking for what is not kept, or no longer good enough as it is kept.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use eyot_plan::body::{self, Body};
@@ -12,7 +13,7 @@ use http::header::{CONTENT_LENGTH, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, 
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 
-use super::{Behind, Hints, Want, failure, reply, untagged};
+use super::{Behind, Hints, Want, failure, reply};
 use crate::fill::Reader;
 use crate::object::Object;
 use crate::purges::Hash;
@@ -66,8 +67,9 @@ impl Want {
         let mut came = self.once(behind, headers).await;
         if let Some(object) = old.as_ref().filter(|_| came.is_not_modified()) {
             let answer = came.result.as_ref().map(|response| response.headers().clone()).unwrap_or_default();
-            let rules = &self.cache.site.rules;
-            match update::freshen(&object.kept, &self.asking(), &answer, came.times, rules) {
+            let hints = came.result.as_ref().ok().and_then(|response| response.extensions().get::<Hints>().cloned());
+            let rules = self.rules(&hints.unwrap_or_default());
+            match update::freshen(&object.kept, &self.asking(), &answer, came.times, &rules) {
                 Freshened::Kept(kept) => {
                     let object = leading.freshened(object, kept);
                     return Fetched::Object {
@@ -104,6 +106,7 @@ impl Want {
                 drop(response);
                 leading.release(came.times.1);
                 let came = self.once(behind, self.parts.headers.clone()).await;
+                let untagged = |response| self.cache.untagged(response);
                 let passed = |response| Fetched::Passed { response: untagged(response), detail: Some("large") };
                 came.result.map_or_else(Fetched::Failed, passed)
             }
@@ -172,27 +175,38 @@ impl Want {
         }
     }
 
+    /// The rules for an answer of which this is said.
+    fn rules(&self, hints: &Hints) -> Cow<'_, Rules> {
+        let rules = &self.cache.site.rules;
+        match hints.ttl_ms {
+            None if !hints.aged => Cow::Borrowed(rules),
+            told_ms => Cow::Owned(Rules { told_ms, aged: hints.aged, ..rules.clone() }),
+        }
+    }
+
     /// Keeps an answer if it may be kept; `leading`: on whose behalf, none if it may not be for another reason.
     pub(super) fn keep(&self, leading: Option<Leading>, mut response: Response<Body>, times: (u64, u64)) -> Fetched {
         let (site, status) = (&self.cache.site, response.status());
         let mut tags = tags::take(response.headers_mut());
         let hints = response.extensions_mut().remove::<Hints>().unwrap_or_default();
-        tags.extend(hints.keys.into_iter().take(tags::TAGS_MAX));
-        let told = hints.ttl_ms.map(|ms| Rules { told_ms: Some(ms), ..site.rules.clone() });
-        let rules = told.as_ref().unwrap_or(&site.rules);
-        let kept = Kept::of(&self.asking(), status, response.headers(), times, rules);
-        let (Some(leading), kept) = (leading, kept) else { return Fetched::Passed { response, detail: None } };
+        tags.extend(hints.keys.iter().take(tags::TAGS_MAX).cloned());
+        let rules = self.rules(&hints);
+        let kept = Kept::of(&self.asking(), status, response.headers(), times, &rules);
+        let mut keys: Vec<Hash> = tags.iter().map(|tag| Hash::key(&site.app, tag)).chain(self.also()).collect();
+        let others: Vec<_> = hints.hashes.into_iter().filter(|hash| !keys.contains(hash)).collect();
+        keys.extend(others);
+        let (Some(leading), kept) = (leading, kept) else {
+            return Fetched::Passed { response: self.cache.told(response, || keys), detail: None };
+        };
         match kept {
             Ok(kept) => {
-                let tags = tags.iter().map(|tag| Hash::key(&site.app, tag));
-                let keys: Vec<Hash> = tags.chain(self.also()).collect();
                 let length = length(&response);
                 let (object, reader) = leading.keep(kept, &keys, response.into_body(), length);
                 Fetched::Object { object, came: None, stored: true, detail: None, reader }
             }
             Err(reason) => {
                 leading.release(times.1);
-                Fetched::Passed { response, detail: Some(reason.label()) }
+                Fetched::Passed { response: self.cache.told(response, || keys), detail: Some(reason.label()) }
             }
         }
     }

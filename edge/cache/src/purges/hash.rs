@@ -30,6 +30,12 @@ impl Hash {
         Self(bytes)
     }
 
+    /// From the hexadecimal digits that it shows itself as.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = u128::from_str_radix(text, 16).ok()?;
+        (text.len() == 2 * Self::BYTES && !text.starts_with('+')).then(|| Self(number.to_be_bytes()))
+    }
+
     /// Its bytes.
     pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
@@ -77,5 +83,11 @@ mod tests {
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
         assert_eq!(url("https://a.example"), url("https://a.example/"));
+        for hash in all {
+            assert_eq!(Hash::parse(&format!("{hash:?}")), Some(hash));
+        }
+        for text in ["", "0", "+0000000000000000000000000000000", "0000000000000000000000000000000g", &"0".repeat(33)] {
+            assert_eq!(Hash::parse(text), None, "{text}");
+        }
     }
 }

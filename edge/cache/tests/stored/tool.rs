@@ -165,7 +165,7 @@ impl Node {
         let (environment, maker) = ("production".into(), "".into());
         let site = Site { app: app.into(), environment, class: Class::Route, maker, rules };
         let public = request.uri().clone();
-        let cache = Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public };
+        let cache = Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public, tells: false };
         cache.answer(&mut up.clone(), request).await
     }
 

@@ -71,7 +71,7 @@ impl Life {
         Self {
             answered_ms,
             // With a time of the route's own an answer's past elsewhere does not count.
-            initial_age_ms: if rules.told_ms.or(rules.ttl_ms).is_some() {
+            initial_age_ms: if rules.told_ms.or(rules.ttl_ms).is_some() && !rules.aged {
                 0
             } else {
                 initial_age_ms(headers, asked_ms, answered_ms)

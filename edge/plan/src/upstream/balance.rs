@@ -78,6 +78,11 @@ fn distance(candidate: &Candidate, key: u64) -> f64 {
     -unit.ln() / candidate.weight.max(1) as f64
 }
 
+/// Where `name` stands in the order of all for `key`: the same everywhere, and even over all keys (rendezvous hashing).
+pub fn draw(name: &str, key: u64) -> u64 {
+    mix(key ^ self::key(name.as_bytes()))
+}
+
 /// What stands for a text in hashes: the same on every node and in every release (FNV-1a, then mixed).
 pub(super) fn key(text: &[u8]) -> u64 {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
