@@ -1,6 +1,7 @@
 //! `eyot fleet`: the operator names nodes and puts them out; and everyone sees what nodes report.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -21,6 +22,7 @@ use crate::reach::Reach;
     after_help = "Examples:
   eyot fleet add-node fra-1 --region eu-fra --label role=edge --origin https://origin.example.net:7443
   eyot fleet set-identity fra-1 age1…           as `eyot node identity` shows it there
+  eyot fleet set-shield fra-1 192.0.2.7:443     other nodes ask it in the place of upstreams with `shield = \"eu-fra\"`
   eyot fleet revoke-node fra-1
   eyot fleet status --origin https://origin.example.net:7443 --ca fleet-ca.pem --key alice.key"
 )]
@@ -34,6 +36,7 @@ enum Verb {
     AddNode(AddNode),
     RevokeNode(RevokeNode),
     SetIdentity(SetIdentity),
+    SetShield(SetShield),
     Status(Status),
 }
 
@@ -48,6 +51,9 @@ struct AddNode {
     /// The public half of its identity, age1…; it can be set later.
     #[arg(long, value_name = "RECIPIENT")]
     identity: Option<Recipient>,
+    /// Where other nodes reach its listener with TLS, to have it ask upstreams for them; it can be set later.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    shield: Option<SocketAddr>,
     /// A label, as role=edge; may stand several times.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -71,6 +77,17 @@ struct SetIdentity {
     id: Name,
     /// The public half of its identity: age1….
     identity: Recipient,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Say where other nodes reach a node, to have it ask upstreams for them; or that they do not.
+#[derive(Debug, clap::Args)]
+struct SetShield {
+    /// Its id.
+    id: Name,
+    /// The address and port of its listener with TLS; none: other nodes do not ask it.
+    address: Option<SocketAddr>,
     #[command(flatten)]
     at: At,
 }
@@ -104,6 +121,7 @@ pub(crate) async fn run(args: Args, out: &Out) -> anyhow::Result<()> {
         Verb::AddNode(args) => add(args, *out).await,
         Verb::RevokeNode(args) => revoke(&args, *out).await,
         Verb::SetIdentity(args) => set_identity(args, *out).await,
+        Verb::SetShield(args) => set_shield(args, *out).await,
         Verb::Status(args) => status(&args.reach, *out).await,
     }
 }
@@ -116,7 +134,7 @@ async fn add(args: AddNode, out: Out) -> anyhow::Result<()> {
     }
     let labels: BTreeMap<_, _> = args.labels.into_iter().collect();
     let mut node = init::new_node(&ring, &args.id, &args.region, labels)?;
-    node.identity = args.identity;
+    (node.identity, node.shield) = (args.identity, args.shield);
     nodes.nodes.insert(args.id.clone(), node);
     let seq = sign(&ring, &nodes, &args.at, out).await?;
     let token = ring.path(&format!("nodes/{}.token", args.id));
@@ -146,6 +164,26 @@ async fn set_identity(args: SetIdentity, out: Out) -> anyhow::Result<()> {
     out.say(format!("secrets are sealed to {} as {}", args.id, args.identity));
     out.note("publishers seal theirs again: `eyot secret seal`, then `eyot publish`");
     out.result(&json!({"node": args.id, "identity": args.identity, "seq": seq}));
+    Ok(())
+}
+
+async fn set_shield(args: SetShield, out: Out) -> anyhow::Result<()> {
+    let ring = args.at.folder.ring();
+    let mut nodes = operator::nodes(&ring)?;
+    let Some(node) = nodes.nodes.get_mut(&args.id) else { bail!("there is no node `{}`", args.id) };
+    node.shield = args.address;
+    let (region, has_identity) = (node.region.clone(), node.identity.is_some());
+    let seq = sign(&ring, &nodes, &args.at, out).await?;
+    match args.address {
+        Some(at) => {
+            out.say(format!("{} asks upstreams with `shield = \"{region}\"` for other nodes, at {at}", args.id))
+        }
+        None => out.say(format!("{} asks upstreams for itself alone", args.id)),
+    }
+    if args.address.is_some() && !has_identity {
+        out.warn(format!("nodes cannot prove themselves to it before `eyot fleet set-identity {}`", args.id));
+    }
+    out.result(&json!({"node": args.id, "shield": args.address, "seq": seq}));
     Ok(())
 }
 

@@ -30,6 +30,7 @@ use crate::line::{self, Asked};
 use crate::node::Node;
 use crate::purge::now_ms;
 use crate::record::Record;
+use crate::shield::Through;
 use crate::telemetry::{CACHE_RESULTS, Telemetry, Text};
 pub(crate) use later::LATER_MAX;
 use later::Later;
@@ -95,15 +96,16 @@ impl Caching {
         target: &mut AtRoute<'_>,
         request: Request<Body>,
     ) -> Result<Response<Body>, Fault> {
-        let cache = self.cache(&target.asked.uri);
+        let cache = self.cache(target.asked);
         let Answered { result, status } = cache.answer(target, request).await;
         self.count(&target.node.telemetry, &target.entry.label, &target.route.id, status.result());
         target.record.cache(status);
         result
     }
 
-    fn cache(&self, public: &http::Uri) -> Cache {
-        Cache { room: Arc::clone(&self.room), site: Arc::clone(&self.site), public: public.clone() }
+    fn cache(&self, asked: &Asked) -> Cache {
+        let (room, site) = (Arc::clone(&self.room), Arc::clone(&self.site));
+        Cache { room, site, public: asked.uri.clone(), tells: asked.is_inward }
     }
 
     fn count(&self, telemetry: &Telemetry, app: &Text, route: &Text, result: &'static str) {
@@ -152,6 +154,7 @@ fn rules(said: &release::cache::Cache) -> Result<Rules, Refusal> {
     };
     Ok(Rules {
         told_ms: None,
+        aged: false,
         ttl_ms: said.ttl_ms,
         negative_ttl_ms: said.negative_ttl_ms,
         stale_while_revalidate_ms: said.stale_while_revalidate_ms,
@@ -184,10 +187,15 @@ impl AtRoute<'_> {
     /// Asks the target, and gives what it says the form in which it is sent and kept.
     pub(crate) async fn shaped(&mut self, request: Request<Body>) -> Result<Response<Body>, Fault> {
         let Self { node, entry, route, to, asked, record } = self;
-        // What goes through a tunnel has no form that is the route's to give.
-        let policy = route.policy.as_ref().filter(|_| asked.connect.is_none());
+        // What goes through a tunnel has no form that is the route's to give, and what another node asks for it gives itself.
+        let policy = route.policy.as_ref().filter(|_| asked.connect.is_none() && !asked.is_inward);
         let wants = policy.map(|policy| policy.wants(&request)).unwrap_or_default();
-        let response = line::ask(node, entry, to, request, asked, record).await?;
+        let through = Through { node, entry, route, asked };
+        let asking = through.ask(&to.kind, &request);
+        let response = match async { asking?.await }.await {
+            Some(response) => response?,
+            None => line::ask(node, entry, to, request, asked, record).await?,
+        };
         match policy {
             Some(policy) => policy.shape(node, entry, route, &wants, response),
             None => Ok(response),

@@ -70,6 +70,7 @@ pub(crate) async fn event(
         trail: Trail::default(),
         lent: None,
         connect: None,
+        is_inward: false,
         interim: Interim::none(),
     };
     let kin = Arc::new(Kin::new(node, entry, &asked, record.bill()));

@@ -47,6 +47,8 @@ pub struct Config {
     pub stores: Stores,
     /// What is kept of answers.
     pub cache: cache::Cache,
+    /// How other nodes are asked for what is kept.
+    pub shielding: Shielding,
     /// What is logged.
     pub log: Log,
     /// What helps people who develop.
@@ -211,6 +213,13 @@ pub struct Geo {
     pub places: Option<PathBuf>,
     /// Of networks.
     pub networks: Option<PathBuf>,
+}
+
+/// How other nodes of the fleet are asked for what is kept.
+#[derive(Clone, Debug, Default)]
+pub struct Shielding {
+    /// PEM of the authorities that they are trusted by; absent: the public ones.
+    pub ca: Option<PathBuf>,
 }
 
 /// What is logged.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use eyot_bundle::digest::Digest;
 use eyot_bundle::grant::{Grant, PrivateNet};
 use eyot_bundle::name::Name;
 use eyot_bundle::refusal::{Reason, Refusal};
@@ -30,6 +31,7 @@ use crate::files::{self, Folder};
 use crate::policy::Policy;
 use crate::secrets::{Secrets, Vault};
 use crate::shares::Share;
+use crate::shield;
 use crate::stores::Kept;
 use crate::telemetry::{Place, Text};
 use crate::upstreams::{Upstream, Upstreams};
@@ -51,6 +53,8 @@ pub struct Entry {
     pub limit: Arc<Marked<Share>>,
     functions: BTreeMap<Name, Arc<Function>>,
     routes: Table<Arc<Route>>,
+    /// The routes that other nodes may ask for, by their ids.
+    shielded: BTreeMap<Text, Arc<Route>>,
     /// Its room in the cache, where it has functions.
     pub room: Option<Arc<Room>>,
     /// What is kept of what its functions ask for; none: they may ask for nothing.
@@ -77,6 +81,8 @@ pub struct Route {
     pub cache: Option<Arc<Caching>>,
     /// What is asked of requests and done to answers; none: nothing.
     pub policy: Option<Arc<Policy>>,
+    /// What nodes must have alike that ask its target for each other; none: they do not.
+    pub like: Option<Digest>,
 }
 
 /// A function that is asked before a target.
@@ -206,7 +212,10 @@ impl Entry {
             let route = Arc::new(targets.route(it)?);
             Ok((it.host.clone(), it.path.clone(), methods.collect::<Result<Vec<_>, Refusal>>()?, route))
         });
-        let routes = routes.collect::<Result<Vec<_>, Refusal>>()?.into_iter().collect();
+        let routes = routes.collect::<Result<Vec<_>, Refusal>>()?;
+        let shielded = routes.iter().map(|(_, _, _, route)| route).filter(|route| route.like.is_some());
+        let shielded = shielded.map(|route| (route.id.clone(), Arc::clone(route))).collect();
+        let routes = routes.into_iter().collect();
         let events = Events::of(release, &targets.functions)?;
         let asks = release.functions.values().any(|function| !function.egress.is_empty());
         let has_functions = !release.functions.is_empty();
@@ -222,6 +231,7 @@ impl Entry {
             share,
             functions: targets.functions.into_iter().map(|(name, function)| (name.clone(), function)).collect(),
             routes,
+            shielded,
             room,
             fetches,
             events,
@@ -235,6 +245,11 @@ impl Entry {
     /// `no_route` or `method_not_allowed`.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<&Arc<Route>, Fault> {
         self.routes.find(host, path, method)
+    }
+
+    /// The route of this id, if other nodes may ask for it.
+    pub(crate) fn shielded(&self, id: &str) -> Option<&Arc<Route>> {
+        self.shielded.iter().find(|(it, _)| ***it == *id).map(|(_, route)| route)
     }
 
     /// The function of this name.
@@ -377,6 +392,10 @@ impl Targets<'_> {
             Ok(Before { label: format!("before:{name}").into(), function, place: Arc::default() })
         });
         let room = || self.rooms.of(self.app.as_str(), self.part);
+        let like = match &target.kind {
+            Kind::Upstream(upstream) => shield::likeness(route, &upstream.released),
+            _ => None,
+        };
         Ok(Route {
             cache: Caching::of(self.app.as_str(), route, &target.kind, room)?,
             id: route.id.clone().into(),
@@ -385,6 +404,7 @@ impl Targets<'_> {
             fallback,
             early_data: route.early_data,
             policy: Policy::of(route)?,
+            like,
         })
     }
 

@@ -34,6 +34,7 @@ pub mod run;
 pub mod secrets;
 pub mod service;
 pub mod shares;
+pub mod shield;
 pub mod snapshot;
 pub mod sockets;
 pub mod stage;

@@ -25,6 +25,7 @@ use crate::entry::{Entry, Kind, Route, Target};
 use crate::loan::Loan;
 use crate::node::Node;
 use crate::record::{Record, Recorded};
+use crate::shield::{self, Hop, Inward};
 use crate::{call, fixed, policy, proxy};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -57,6 +58,8 @@ pub(crate) struct Asked {
     pub(crate) lent: Option<Arc<Tree>>,
     /// What it opens.
     pub(crate) connect: Option<Connect>,
+    /// Whether another node of the fleet asks, whose client it is.
+    pub(crate) is_inward: bool,
     /// Where an upstream's interim responses go.
     pub(crate) interim: Interim,
 }
@@ -118,7 +121,10 @@ struct Asking {
 }
 
 /// Finds who answers. What is fixed is the answer.
-fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fault> {
+fn find(node: &Node, mut arrival: Arrival, record: &mut Record) -> Result<Found, Fault> {
+    if let Some(hop) = node.shields.take(&mut arrival.request)? {
+        return inward(node, arrival, &hop, record);
+    }
     let Arrival { request, protocol, client, tls, connect, early, interim, .. } = arrival;
     let host = request.uri().host().unwrap_or_default();
     if host::is_internal(host) {
@@ -150,13 +156,45 @@ fn find(node: &Node, arrival: Arrival, record: &mut Record) -> Result<Found, Fau
     record.lent.clone_from(&lent);
     let (from, client) = (Some(client), client.ip());
     let seen = Some(eyot_guest::Client { address: client, protocol, tls, early });
-    let asked = Asked { protocol, client, from, seen, uri, id: record.id.clone(), trail, lent, connect, interim };
+    let (id, is_inward) = (record.id.clone(), false);
+    let asked = Asked { protocol, client, from, seen, uri, id, trail, lent, connect, is_inward, interim };
+    Ok(Found::Asking(Box::new(Asking { entry, route, request, asked })))
+}
+
+/// Finds what another node of the fleet asks for: a route's target as that would ask it, past all that stands before it.
+fn inward(node: &Node, arrival: Arrival, hop: &Hop, record: &mut Record) -> Result<Found, Fault> {
+    let Arrival { mut request, protocol, connect, early, .. } = arrival;
+    record.is_inward = true;
+    let host = request.uri().host().unwrap_or_default();
+    let entry = node.snapshots.find(host).map_err(|stray| stray.fault)?;
+    record.entry(&entry);
+    let Inward { route, url, asked, client } = shield::inward(node, &entry, host, hop)?;
+    record.route(&route);
+    record.target(&route.target.label, &route.target.place);
+    *request.uri_mut() = url;
+    let (request, trail) = admit(request, Came { connect, early }, &route, &node.config.node.fleet, &record.in_bytes)?;
+    let asked = Asked {
+        protocol,
+        client: client.ip(),
+        from: Some(client),
+        seen: None,
+        uri: asked,
+        id: record.id.clone(),
+        trail,
+        lent: None,
+        connect: None,
+        is_inward: true,
+        interim: Interim::none(),
+    };
     Ok(Found::Asking(Box::new(Asking { entry, route, request, asked })))
 }
 
 impl Asking {
     /// Asks the route's policy and those before its target, and if they pass the request on, the target.
     async fn answer(mut self, node: &Node, record: &mut Record) -> Result<Response<Body>, Fault> {
+        if self.asked.is_inward {
+            return self.target(node, record).await;
+        }
         if let Some(policy) = &self.route.policy {
             let entered = policy.enter(node, &self.entry, &mut self.request, &self.asked, record).await?;
             if let Some(response) = entered {
@@ -189,11 +227,11 @@ impl Asking {
             request = cached::settled(request).await;
         }
         let (loan, request) = match &route.fallback {
-            Some(_) => {
+            Some(_) if !asked.is_inward => {
                 let (loan, lent) = Loan::new(request);
                 (Some(loan), lent)
             }
-            None => (None, request),
+            _ => (None, request),
         };
         let mut target = AtRoute { node, entry: &entry, route: &route, to: &route.target, asked: &asked, record };
         let answered = match caching {
@@ -260,7 +298,7 @@ fn allow(entry: &Entry, uri: &http::Uri) -> Option<HeaderValue> {
 
 /// Makes the response: the only place where a fault becomes HTTP. From here on the record travels in the body.
 fn respond(node: &Node, result: Result<Response<Body>, Fault>, mut record: Record) -> Response<Body> {
-    let is_fault = result.is_err();
+    let fault = result.as_ref().err().map(|fault| fault.code);
     let mut response = match result {
         Ok(response) => response,
         Err(fault) => {
@@ -273,7 +311,7 @@ fn respond(node: &Node, result: Result<Response<Body>, Fault>, mut record: Recor
         }
     };
     let headers = response.headers_mut();
-    std::mem::take(&mut record.every).dress(headers, is_fault);
+    std::mem::take(&mut record.every).dress(headers, fault.is_some());
     let cached = record.cached().and_then(|status| HeaderValue::try_from(status.to_string()).ok());
     cached.map(|status| headers.insert(CACHE_STATUS, status));
     if let Ok(id) = HeaderValue::from_str(&record.id) {
@@ -287,6 +325,9 @@ fn respond(node: &Node, result: Result<Response<Body>, Fault>, mut record: Recor
         release.map(|release| headers.insert(RELEASE, release));
         let timing = record.cpu_us().and_then(|cpu_us| HeaderValue::from_str(&timing(cpu_us)).ok());
         timing.map(|timing| headers.append(SERVER_TIMING, timing));
+    }
+    if record.is_inward {
+        shield::outward(&mut response, fault);
     }
     record.head(response.status());
     response.map(|body| Recorded::new(body, record).boxed_unsync())

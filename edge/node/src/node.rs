@@ -21,6 +21,7 @@ use crate::entry::{Entry, Ground};
 use crate::purge::Purger;
 use crate::secrets::Vault;
 use crate::shares::Shares;
+use crate::shield::Shields;
 use crate::snapshot::Snapshots;
 use crate::telemetry::Telemetry;
 use crate::upstreams::Upstreams;
@@ -43,6 +44,8 @@ pub struct Node {
     pub fetch: Fetch,
     /// What is known of upstreams.
     pub upstreams: Upstreams,
+    /// The nodes that it asks, and that ask it.
+    pub shields: Arc<Shields>,
     /// What opens secrets.
     pub vault: Vault,
     /// The blobs on its disk.

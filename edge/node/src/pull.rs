@@ -37,6 +37,7 @@ use crate::activate::{Active, Apps, World, aborts};
 use crate::ledger::serving::{self, Serving};
 use crate::ledger::{AppRecord, Change, Files, Ledger, LedgerError};
 use crate::purge::Purger;
+use crate::shield::Shields;
 use crate::stage::Stage;
 use crate::stage::prepare::bundles;
 use crate::status::{LedgerHealth, Status};
@@ -73,6 +74,8 @@ pub struct Setup<P, A> {
     pub answers: Answers,
     /// What purges.
     pub purger: Arc<Purger>,
+    /// The nodes that this one asks, and that ask it.
+    pub shields: Arc<Shields>,
 }
 
 /// Why a node cannot begin to pull.
@@ -138,6 +141,8 @@ pub struct Pull<P, A> {
     files: Files,
     records: BTreeMap<Name, AppRecord>,
     denied: Arc<BTreeSet<Digest>>,
+    /// Which document of the fleet's nodes is known.
+    nodes: Option<Digest>,
     active: Active<A>,
     jobs: Jobs,
     orders: mpsc::Receiver<Order>,
@@ -169,6 +174,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
             files: Files::new(),
             records: BTreeMap::new(),
             denied: Arc::default(),
+            nodes: None,
             jobs: Jobs::default(),
             orders,
             seq: Arc::default(),
@@ -249,7 +255,7 @@ impl<P: Parent, A: Apps> Pull<P, A> {
 
     /// Lets every app stand as the world says now.
     fn settle(&mut self) {
-        self.take_denied();
+        self.take_fleet();
         let world = World { trust: &self.trust, files: &self.files, records: &self.records, denied: &self.denied };
         for (app, release, refusal) in self.active.settle(&world) {
             self.refuse(&app, release, &refusal);

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use crate::pull::service::{self, Service, ServiceError};
 use crate::purge::Purger;
 use crate::secrets::{self, Vault};
 use crate::shares::{Capacity, Shares};
+use crate::shield::Shields;
 use crate::snapshot::Snapshots;
 use crate::sockets::{Sockets, SocketsError};
 use crate::stores::{self, StoresError};
@@ -395,6 +396,7 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
         shares: Shares::new(capacity(&config), Arc::clone(&telemetry)),
         runtime: runtime(&config)?,
         fetch,
+        shields: Arc::new(shields(&config)?),
         vault: vault(&config)?,
         blobs: blobs(&config)?,
         stores: stores::stores(&config)?,
@@ -415,6 +417,15 @@ fn purger(config: &Config, telemetry: &Arc<Telemetry>, snapshots: &Arc<Snapshots
     let lag_max_ms = (!config.origin.urls.is_empty()).then_some(config.cache.purge_lag_max_ms);
     let folder = config.cache.disk.as_ref().map(|disk| disk.path.join("purged"));
     Purger::new(lag_max_ms, folder, Arc::clone(telemetry), Arc::clone(snapshots))
+}
+
+fn shields(config: &Config) -> Result<Shields, Error> {
+    let (ca, identity) = (config.shielding.ca.as_deref(), secrets::identity(config)?);
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(Error::io(format!("the authorities in {}", path.display())))
+    };
+    let ca = ca.map(read).transpose()?;
+    Ok(Shields::new(config.node.id.clone(), config.node.region.clone(), Arc::new(identity), ca))
 }
 
 fn vault(config: &Config) -> Result<Vault, Error> {

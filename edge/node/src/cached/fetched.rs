@@ -75,7 +75,8 @@ impl Out {
         // A URL that is not in its one form is sent as it is, and nothing is kept of it.
         let plain = request::url(request.uri()).ok().filter(|url| url == request.uri());
         let Some((caching, url)) = caching.zip(plain) else { return self.ask(request).await };
-        let cache = Cache { room: Arc::clone(&caching.room), site: Arc::clone(&caching.site), public: url };
+        let cache =
+            Cache { room: Arc::clone(&caching.room), site: Arc::clone(&caching.site), public: url, tells: false };
         let Answered { result, status } = cache.answer(&mut self, request).await;
         caching.count(&self.from.telemetry, &self.from.app, &FETCHES, status.result());
         result.map(|mut response| {

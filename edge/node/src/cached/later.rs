@@ -45,6 +45,7 @@ impl Later {
             trail: trail.clone(),
             lent: None,
             connect: None,
+            is_inward: at.asked.is_inward,
             interim: Interim::none(),
         };
         let (entry, route) = (Arc::clone(at.entry), Arc::clone(at.route));

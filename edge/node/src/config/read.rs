@@ -14,7 +14,7 @@ use super::acme::{Acme, ChallengeKind};
 use super::secret::Secret;
 use super::{
     Clients, Compile, Config, Debug, Egress, Environment, Functions, Geo, Identity, Level, Limits, Listen, Log, Origin,
-    Plain, Tls, cache, stores, tls,
+    Plain, Shielding, Tls, cache, stores, tls,
 };
 use crate::access::Destination;
 
@@ -53,6 +53,7 @@ pub(super) fn config(environment: &Environment, base: &Path, file: &str, source:
             egress: egress(&mut root.table("egress")),
             stores: stores::read(&place, &mut root.table("stores")),
             cache: cache::read(&place, &mut root.table("cache")),
+            shielding: Shielding { ca: place.path(&mut root.table("shielding"), "ca").optional() },
             geo: place.geo(&mut root.table("geo")),
             log: log(&mut root.table("log")),
             debug: Debug { headers: root.table("debug").boolean("headers").or(false) },

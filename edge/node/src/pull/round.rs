@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eyot_bundle::digest::Digest;
-use eyot_bundle::fleet::Denied;
-use eyot_bundle::trust::Want;
+use eyot_bundle::fleet::{Denied, Nodes};
+use eyot_bundle::trust::{TargetFile, Want};
 use eyot_link::error::Error;
 use futures_util::StreamExt as _;
 
@@ -25,6 +25,8 @@ const ASKED_MAX: usize = 8;
 const ROUND: Duration = Duration::from_secs(120);
 /// The document of denied digests.
 const DENIED: &str = "fleet/denied.json";
+/// The document of the fleet's nodes.
+const NODES: &str = "fleet/nodes.json";
 
 impl<P: Parent, A: Apps> Pull<P, A> {
     /// Asks what is new. `inline` holds files that came with the news of it; what is missing there is fetched.
@@ -116,28 +118,50 @@ impl<P: Parent, A: Apps> Pull<P, A> {
         }
     }
 
-    /// Fetches the fleet document that nodes act on.
+    /// Fetches the fleet documents that nodes act on.
     async fn fleet(&mut self) -> Result<(), Error> {
-        let Some(file) = self.trust.fleet().denied else { return Ok(()) };
-        if self.files.get(DENIED).is_some_and(|bytes| file.check(bytes).is_ok()) {
+        let fleet = self.trust.fleet();
+        self.document(DENIED, fleet.denied, |bytes| serde_json::from_slice::<Denied>(bytes).is_ok()).await?;
+        self.document(NODES, fleet.nodes, |bytes| serde_json::from_slice::<Nodes>(bytes).is_ok()).await
+    }
+
+    async fn document(
+        &mut self,
+        path: &str,
+        file: Option<TargetFile>,
+        parses: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<(), Error> {
+        let Some(file) = file else { return Ok(()) };
+        if self.files.get(path).is_some_and(|bytes| file.check(bytes).is_ok()) {
             return Ok(());
         }
         let length = usize::try_from(file.length).unwrap_or(usize::MAX);
-        let bytes = self.setup.stage.parent.target(DENIED, file.sha256, length).await?;
-        if file.check(&bytes).is_ok() && serde_json::from_slice::<Denied>(&bytes).is_ok() {
-            let put = Files::from([(DENIED.to_owned(), bytes.to_vec())]);
+        let bytes = self.setup.stage.parent.target(path, file.sha256, length).await?;
+        if file.check(&bytes).is_ok() && parses(&bytes) {
+            let put = Files::from([(path.to_owned(), bytes.to_vec())]);
             let _ = self.commit(Change { put, ..Change::default() });
         }
         Ok(())
     }
 
-    /// The denied digests, as the document that is here has them.
-    pub(super) fn take_denied(&mut self) {
+    /// The denied digests and the other nodes, as the documents that are here have them.
+    pub(super) fn take_fleet(&mut self) {
         let digests = denied_of(&self.files);
         if digests != *self.denied {
             self.denied = Arc::new(digests);
         }
+        let nodes = self.files.get(NODES).map(|bytes| Digest::of(bytes));
+        if nodes != self.nodes {
+            self.nodes = nodes;
+            self.setup.shields.set(&nodes_of(&self.files));
+        }
     }
+}
+
+/// The nodes that the document among `files` names.
+pub(super) fn nodes_of(files: &Files) -> Nodes {
+    let nodes = files.get(NODES).and_then(|bytes| serde_json::from_slice::<Nodes>(bytes).ok());
+    nodes.unwrap_or_default()
 }
 
 /// The digests that the document among `files` denies.

@@ -122,6 +122,7 @@ impl Service {
             root: read(&config.origin.root)?,
             answers,
             purger: Arc::clone(&node.purger),
+            shields: Arc::clone(&node.shields),
             poll_ms: config.origin.poll_ms,
         };
         Ok(Prepared { setup })

@@ -17,6 +17,7 @@ use super::*;
 use crate::blobs::Blobs;
 use crate::compile::{Compilers, Options};
 use crate::secrets::Vault;
+use crate::shield::Shields;
 use world::{Memory, Seen, World, grant, name, release, with_function};
 
 /// A component that no compiler takes.
@@ -86,6 +87,7 @@ impl Node {
             poll_ms: 20_000,
             answers: crate::acme::Answers::default(),
             purger: Arc::new(crate::purge::Purger::new(None, None, Arc::clone(&self.telemetry), Arc::default())),
+            shields: Arc::new(Shields::new(name("fra-1"), "eu-fra".to_owned(), Arc::new(Identity::generate()), None)),
         };
         let (pull, handle) = Pull::start(setup).expect("started");
         (self.pull, self.handle) = (Some(pull), Some(handle));

@@ -67,6 +67,8 @@ pub(crate) struct Story {
     pub(crate) every: Every,
     /// The methods that would have been taken, for `Allow`.
     pub(crate) allow: Option<HeaderValue>,
+    /// Whether another node of the fleet asks.
+    pub(crate) is_inward: bool,
 }
 
 impl Story {
@@ -98,6 +100,7 @@ impl Story {
             out_bytes: 0,
             every: Every::default(),
             allow: None,
+            is_inward: false,
         }
     }
 
@@ -130,6 +133,7 @@ impl Story {
             out_bytes: 0,
             every: Every::default(),
             allow: None,
+            is_inward: false,
         }
     }
 

@@ -9,6 +9,7 @@ use super::{Telemetry, Text};
 
 const REQUESTS: &str = "eyot_cache_requests_total";
 const BROKEN: &str = "eyot_cache_fill_errors_total";
+const SHIELDED: &str = "eyot_shield_requests_total";
 const BYTES: &str = "eyot_cache_bytes";
 const OBJECTS: &str = "eyot_cache_objects";
 
@@ -19,6 +20,7 @@ pub const CACHE_RESULTS: [&str; 6] = ["hit", "stale", "revalidated", "collapsed"
 pub(super) struct Cache {
     requests: Family<Counter, 3>,
     broken: Family<Counter, 1>,
+    shielded: Family<Counter, 3>,
     bytes: Family<Gauge, 2>,
     objects: Family<Gauge, 2>,
 }
@@ -28,6 +30,7 @@ impl Cache {
         Self {
             requests: Family::new(REQUESTS, ["app", "route", "result"]),
             broken: Family::new(BROKEN, ["app"]),
+            shielded: Family::new(SHIELDED, ["app", "upstream", "result"]),
             bytes: Family::new(BYTES, ["tier", "app"]),
             objects: Family::new(OBJECTS, ["tier", "app"]),
         }
@@ -40,6 +43,8 @@ impl Cache {
             "Requests of routes that keep answers, by what became of them.".into(),
         );
         recorder.describe_counter(BROKEN.into(), None, "Bodies that broke off while they were kept.".into());
+        let shielded = "What other nodes were asked for in the place of an upstream, by what came of it.";
+        recorder.describe_counter(SHIELDED.into(), None, shielded.into());
         recorder.describe_gauge(BYTES.into(), None, "What is kept, in memory by apps, on disk of all.".into());
         recorder.describe_gauge(OBJECTS.into(), None, "URLs of which something is kept; on disk, answers.".into());
     }
@@ -68,5 +73,11 @@ impl Telemetry {
     /// Where requests of a route are counted with this one of [`CACHE_RESULTS`].
     pub fn cache_requests(&self, app: &Text, route: &Text, result: &'static str) -> Counter {
         self.cache.requests.with(&self.recorder, [app.clone(), route.clone(), Text::const_str(result)])
+    }
+
+    /// Another node was asked in the place of an upstream: it `answered`, `refused`, or was `unreachable`.
+    pub fn shielded(&self, app: &Text, upstream: &Text, result: &'static str) {
+        let labels = [app.clone(), upstream.clone(), Text::const_str(result)];
+        self.cache.shielded.with(&self.recorder, labels).increment(1);
     }
 }
