@@ -7,3 +7,4 @@ mod hostile;
 mod lasting;
 mod objects;
 mod public;
+mod shield;
