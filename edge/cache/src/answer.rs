@@ -3,6 +3,7 @@
 
 mod ask;
 mod reply;
+mod slices;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::object::Object;
 use crate::purges::{Hash, Verdict};
 use crate::room::{Ask, Found, Room, Way};
 use ask::Fetched;
+use slices::Unsliced;
 
 /// How often a request waits for others that give up before there is an answer.
 const WAITS_MAX: usize = 3;
@@ -40,6 +42,9 @@ pub trait Behind: Send {
 
     /// Who asks anew for what answers meanwhile; none: too much is asked for so, or nobody can.
     fn later(&self) -> Option<Self::Later>;
+
+    /// Who asks for the slices of an answer while it is read; none, as for [`Self::later`].
+    fn reader(&self) -> Option<Self::Later>;
 }
 
 /// What who made an answer says of its keeping beside its fields: among the answer's extensions, which no client sees.
@@ -270,10 +275,11 @@ impl Want {
                 Found::Others => (None, Forward::VaryMiss),
                 Found::Object(object, verdict) => match self.judge(&object, verdict, now_ms) {
                     Use::Ask => (Some(object), Forward::Stale),
-                    good => match self.hit(behind, &object, good) {
-                        Some(answered) => return answered,
-                        // Its body was let go of before this request came.
-                        None => (None, Forward::UriMiss),
+                    good => match self.hit(behind, &object, good).await {
+                        Ok(answered) => return answered,
+                        Err(Unsliced::Busy) => return self.large(behind, Forward::Bypass).await,
+                        // Its body was let go of before this request came, or it is another one by now.
+                        Err(_) => (None, Forward::UriMiss),
                     },
                 },
             };
@@ -290,7 +296,7 @@ impl Want {
                 }
                 Way::Lead(leading) => {
                     let fetched = self.fetch(behind, leading, old, false).await;
-                    return self.fetched(behind, fetched, forward);
+                    return self.fetched(behind, fetched, forward).await;
                 }
                 Way::Wait(waiting) => match waiting.outcome().await {
                     Outcome::Left => {}
@@ -302,14 +308,38 @@ impl Want {
     }
 
     /// Answers with what is kept, and has it asked for anew where that is to be.
-    fn hit<B: Behind>(&self, behind: &B, object: &Arc<Object>, good: Use) -> Option<Answered> {
+    async fn hit<B: Behind>(&self, behind: &B, object: &Arc<Object>, good: Use) -> Result<Answered, Unsliced> {
         let now_ms = behind.now_ms();
-        let response = self.reply(object, now_ms)?;
+        let result = match self.give(behind, object).await {
+            Err(Unsliced::Failed(fault)) => Err(fault),
+            given => Ok(given?),
+        };
+        // The first slice may have taken longer than it was good for.
+        let later_ms = behind.now_ms();
+        if later_ms > now_ms && self.judge(object, self.cache.room.verdict(object, later_ms), later_ms) == Use::Ask {
+            return Err(Unsliced::Changed);
+        }
         if good == Use::StaleWhile {
             self.refresh(behind, object);
         }
         let status = Status { ttl: Some(ttl(object, now_ms)), ..Status::default() };
-        Some(Answered::new(Ok(response), status))
+        Ok(Answered::new(result, status))
+    }
+
+    /// What is sent of `object`.
+    async fn give<B: Behind>(&self, behind: &B, object: &Arc<Object>) -> Result<Response<Body>, Unsliced> {
+        match object.slices() {
+            None => self.reply(object, behind.now_ms()).ok_or(Unsliced::Changed),
+            // Most answers are no such, and do not carry what this takes.
+            Some(slices) => Box::pin(self.in_slices(behind, object, &slices)).await,
+        }
+    }
+
+    /// Asks for this request alone what is too large to be kept, as it is.
+    async fn large<B: Behind>(self, behind: &mut B, forward: Forward) -> Answered {
+        let status = Status { forward: Some(forward), detail: Some("large"), ..Status::default() };
+        let request = Request::from_parts(self.parts.clone(), body::empty());
+        Answered::new(behind.ask(request).await.map(|response| self.cache.untagged(response)), status)
     }
 
     /// What another request asked for has come, or has not.
@@ -337,11 +367,15 @@ impl Want {
             }
             Outcome::Alone | Outcome::Left => return self.alone(behind, old, forward).await,
         };
-        let reply = || self.reply(&object, now_ms);
-        if let Some(response) = (good && object.kept.matches(&self.parts.headers)).then(reply).flatten() {
+        if good && object.kept.matches(&self.parts.headers) {
             let ttl = Some(ttl(&object, now_ms));
             let status = Status { forward: Some(forward), ttl, collapsed: true, ..Status::default() };
-            return Answered::new(Ok(response), status);
+            match self.give(behind, &object).await {
+                Ok(response) => return Answered::new(Ok(response), status),
+                Err(Unsliced::Failed(fault)) => return Answered::new(Err(fault), status),
+                Err(Unsliced::Busy) => return self.large(behind, forward).await,
+                Err(Unsliced::Changed) => {}
+            }
         }
         self.alone(behind, old, forward).await
     }
@@ -350,21 +384,28 @@ impl Want {
     async fn alone<B: Behind>(self, behind: &mut B, old: Option<Arc<Object>>, forward: Forward) -> Answered {
         let leading = self.cache.room.alone(&self.ask(), behind.now_ms());
         let fetched = self.fetch(behind, leading, old, true).await;
-        self.fetched(behind, fetched, forward)
+        self.fetched(behind, fetched, forward).await
     }
 
     /// The answer made of what was asked for.
-    fn fetched<B: Behind>(&self, behind: &B, fetched: Fetched, forward: Forward) -> Answered {
+    async fn fetched<B: Behind>(self, behind: &mut B, fetched: Fetched, forward: Forward) -> Answered {
         let now_ms = behind.now_ms();
         let mut status = Status { forward: Some(forward), ..Status::default() };
         match fetched {
             Fetched::Object { object, came, stored, detail, reader } => {
                 (status.forward_status, status.stored, status.detail) = (came, stored, detail);
                 status.ttl = Some(ttl(&object, now_ms));
-                let response = self.reply(&object, now_ms);
+                let given = self.give(behind, &object).await;
                 drop(reader);
-                let gone = || Fault::new(Code::InternalError).because("a body that nobody reads");
-                Answered::new(response.ok_or_else(gone), status)
+                match given {
+                    Ok(response) => Answered::new(Ok(response), status),
+                    Err(Unsliced::Failed(fault)) => Answered::new(Err(fault), status),
+                    Err(_) if object.slices().is_some() => self.large(behind, forward).await,
+                    Err(_) => {
+                        let gone = Fault::new(Code::InternalError).because("a body that nobody reads");
+                        Answered::new(Err(gone), status)
+                    }
+                }
             }
             Fetched::Passed { response, detail } => {
                 status.detail = detail;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use eyot_plan::body::Body;
 use eyot_plan::cache::Kept;
+use eyot_plan::cache::slices::Slices;
 
 use crate::purges::{Born, Hash};
 use crate::source::Source;
@@ -43,6 +44,14 @@ impl Object {
     /// The bytes from `from` to before `to`, or to the end. None: they were let go of already.
     pub fn read(&self, from: u64, to: Option<u64>) -> Option<Body> {
         self.body.read(from, to)
+    }
+
+    /// How its body is kept, if that is in slices.
+    pub fn slices(&self) -> Option<Arc<Slices>> {
+        match &self.body {
+            Source::Slices(slices) => Some(Arc::clone(slices)),
+            Source::Disk(_) | Source::Fill(_) => None,
+        }
     }
 
     /// Whether it is another version of the same body.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use eyot_plan::body::Body;
+use eyot_plan::cache::slices::Slices;
 use eyot_plan::cache::{Kept, key};
 use eyot_plan::fault::Fault;
 use http::HeaderMap;
@@ -309,7 +310,7 @@ impl Room {
         }
         let fresh = Arc::new(fresh);
         // A file that is open is none of memory's.
-        if matches!(fresh.body, Source::Fill(_)) {
+        if !matches!(fresh.body, Source::Disk(_)) {
             self.insert(id, &fresh);
         }
         let stored = self.restore(id, &fresh);
@@ -407,6 +408,19 @@ impl Leading {
         let kept = Arc::clone(&object);
         tokio::spawn(async move { self.fill(&kept, writer, body, length).await });
         (object, reader)
+    }
+
+    /// The head of the answer is kept, and its body in slices, by whoever reads it.
+    pub fn keep_head(self, kept: Kept, keys: &[Hash], slices: Slices) -> Arc<Object> {
+        let (body, stored) = (Source::Slices(Arc::new(slices)), Arc::new(Stored::default()));
+        let (born, count, url, keys) = (self.born, self.count, self.url, keys.into());
+        let object = Arc::new(Object { kept, born, count, url, keys, body, stored });
+        self.room.insert(self.id, &object);
+        self.room.unstore_like(self.id, &object);
+        if let Some(lead) = &self.lead {
+            lead.tell(Outcome::Kept(Arc::clone(&object)));
+        }
+        object
     }
 
     async fn fill(self, object: &Arc<Object>, writer: crate::fill::Writer, body: Body, length: Option<u64>) {

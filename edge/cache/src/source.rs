@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use eyot_plan::body::Body;
+use eyot_plan::cache::slices::Slices;
 use eyot_plan::fault::{Code, Fault};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
@@ -21,6 +22,8 @@ pub enum Source {
     Disk(Arc<OnDisk>),
     /// Memory, or still coming.
     Fill(Arc<Fill>),
+    /// Objects of its own, which who reads looks for.
+    Slices(Arc<Slices>),
 }
 
 /// A body on disk.
@@ -38,22 +41,24 @@ impl Source {
         match self {
             Self::Disk(disk) => Some(disk.reader.body_bytes()),
             Self::Fill(fill) => fill.length(),
+            Self::Slices(slices) => Some(slices.length),
         }
     }
 
     /// The bytes it takes in memory.
     pub fn weight(&self) -> u64 {
         match self {
-            Self::Disk(_) => 0,
+            Self::Disk(_) | Self::Slices(_) => 0,
             Self::Fill(fill) => fill.weight(),
         }
     }
 
-    /// The bytes from `from` to before `to`, or to the end. None: they were let go of already.
+    /// The bytes from `from` to before `to`, or to the end. None: they were let go of already, or are not here at all.
     pub fn read(&self, from: u64, to: Option<u64>) -> Option<Body> {
         match self {
             Self::Disk(disk) => Some(Stream::new(Arc::clone(disk), from, to).boxed_unsync()),
             Self::Fill(fill) => Some(fill.read(from, to)?.body()),
+            Self::Slices(_) => None,
         }
     }
 }

@@ -24,7 +24,12 @@ use tokio::time::{Instant, sleep, timeout};
 const BEGAN_MS: u64 = 1_900_000_000_000;
 const APPS: [&str; 2] = ["news", "shop"];
 const KINDS: [&str; 3] = ["a", "b", "c"];
-const MEMORY_BYTES: u64 = 1 << 20;
+/// The length of what is too large for a room to keep in one piece.
+const LARGE: usize = 90_000;
+/// How long it may take until a slice is asked for and there, after others have given up.
+const SLICE_MS: u64 = 10_000;
+/// As much as two rooms need to keep what is large in slices.
+const MEMORY_BYTES: u64 = 2 << 20;
 
 /// What is drawn.
 #[derive(Debug)]
@@ -84,6 +89,8 @@ struct World {
     flights: HashMap<(&'static str, String), u64>,
     versions: HashMap<(&'static str, String), u64>,
     wrong: Vec<String>,
+    /// Slices that were given.
+    slices: u64,
     began: Instant,
 }
 
@@ -148,6 +155,37 @@ fn body_of(app: &str, path: &str, kind: Option<&str>, version: u64, length: usiz
     text.bytes().cycle().take(length).collect()
 }
 
+/// A slice of a version, where one is asked for by its validator, which says all of it; or of a newer one, by an upstream
+/// that heeds no validators.
+fn slice(app: &str, request: &Request<Body>, calm: bool, newer: u64) -> Option<(HeaderMap, Bytes)> {
+    let field = |name: &str| request.headers().get(name)?.to_str().ok();
+    let mut said = field("if-range")?.trim_matches('"').splitn(3, '-');
+    let (version, length) = (said.next()?.parse::<u64>().ok()? + newer, said.next()?.parse().ok()?);
+    let kind = said.next().filter(|kind| !kind.is_empty());
+    let (from, to) = field("range")?.strip_prefix("bytes=")?.split_once('-')?;
+    let (from, to): (usize, usize) = (from.parse().ok()?, to.parse().ok()?);
+    let body = body_of(app, request.uri().path(), kind, version, length).slice(from..=to);
+    let mut headers = HeaderMap::new();
+    let (range, tag) =
+        (format!("bytes {from}-{to}/{length}"), format!("\"{version}-{length}-{}\"", kind.unwrap_or_default()));
+    for (name, value) in [("cache-control", "max-age=100".to_owned()), ("content-range", range), ("etag", tag)] {
+        headers.insert(name, value.parse().expect("a value"));
+    }
+    (!calm).then_some((headers, body))
+}
+
+/// The answer with a slice; or one that breaks off, or is too short.
+fn spoil((headers, body): (HeaderMap, Bytes), how: Option<u64>) -> Response<Body> {
+    let most = if how.is_some() { body.len() / 2 } else { body.len() };
+    let pieces: Vec<_> =
+        body[..most].chunks(20_000).map(|piece| Ok(http_body::Frame::data(body.slice_ref(piece)))).collect();
+    let end = (how == Some(0)).then(|| Err(Fault::new(Code::UpstreamUnreachable)));
+    let frames = futures_util::stream::iter(pieces.into_iter().chain(end));
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    (*response.status_mut(), *response.headers_mut()) = (StatusCode::PARTIAL_CONTENT, headers);
+    response
+}
+
 impl Behind for Up {
     type Later = Self;
 
@@ -171,6 +209,12 @@ impl Behind for Up {
         if request.method() != Method::GET {
             return Ok(response);
         }
+        let newer = u64::from(world.dice.once_in(6));
+        if let Some(slice) = slice(self.app, &request, calm, newer).filter(|_| !world.dice.once_in(6)) {
+            let spoiled = world.dice.once_in(6).then(|| world.dice.upto(2));
+            world.slices += 1;
+            return Ok(spoil(slice, spoiled));
+        }
         // Things change.
         let changes = world.dice.once_in(3);
         let version = world.versions.entry((self.app, path.clone())).or_default();
@@ -189,8 +233,8 @@ impl Behind for Up {
         let strict = world.dice.once_in(5);
         let most_ms = if strict { fresh } else { fresh + later.max(error) } * 1000;
         let large = !calm && world.dice.once_in(10);
-        let length = if large { 90_000 } else { world.dice.upto(3000) };
-        let length = usize::try_from(length).expect("small");
+        let length = usize::try_from(world.dice.upto(3000)).expect("small");
+        let length = if large { LARGE } else { length };
         // The length is the version's own, so that a 304 is true.
         let length =
             if large { length } else { length - length % 1000 + usize::try_from(version % 1000).expect("small") };
@@ -222,7 +266,10 @@ impl Behind for Up {
         }
         let dies = !calm && world.dice.once_in(8);
         let lies = !calm && world.dice.once_in(10);
-        if lies || world.dice.once_in(2) {
+        if large {
+            response.headers_mut().insert("accept-ranges", "bytes".parse().expect("a value"));
+        }
+        if large || lies || world.dice.once_in(2) {
             let said = body.len() + usize::from(lies);
             response.headers_mut().insert("content-length", said.to_string().parse().expect("a value"));
         }
@@ -247,6 +294,10 @@ impl Behind for Up {
     }
 
     fn later(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+
+    fn reader(&self) -> Option<Self> {
         Some(self.clone())
     }
 }
@@ -375,7 +426,9 @@ impl Client {
                 wrong.push(format!("{asked:?} is answered with {it:?}"));
             }
         }
-        if now_ms - given.answered_ms > given.most_ms {
+        // What was just asked for is given when the first slice of it is there.
+        let slice_ms = if given.body.len() == LARGE { SLICE_MS } else { 0 };
+        if now_ms - given.answered_ms > given.most_ms + slice_ms {
             wrong.push(format!("{asked:?}: {} ms old of {}", now_ms - given.answered_ms, given.most_ms));
         }
         let is_of = |ended: &&Ended| ended.app == app && ended.path.as_ref().is_none_or(|it| it == path);
@@ -389,12 +442,12 @@ impl Client {
     }
 }
 
-async fn run(seed: u64) -> (Vec<String>, u64) {
+async fn run(seed: u64) -> (Vec<String>, u64, u64) {
     let dice = Dice::new(seed);
     let (given, ended, wrong) = (Vec::new(), Vec::new(), Vec::new());
     let (flights, versions) = (HashMap::new(), HashMap::new());
     let (calm, began) = (seed.is_multiple_of(4), Instant::now());
-    let world = World { dice, calm, events: 0, given, ended, flights, versions, wrong, began };
+    let world = World { dice, calm, events: 0, given, ended, flights, versions, wrong, slices: 0, began };
     let shared = Shared(Arc::new(Mutex::new(world)));
     let purges = Arc::new(Purges::in_memory(None, BEGAN_MS));
     let rooms = Arc::new(Rooms::new(MEMORY_BYTES, Common::new(purges)));
@@ -408,14 +461,15 @@ async fn run(seed: u64) -> (Vec<String>, u64) {
         }
     }
     let mut world = shared.world();
-    (std::mem::take(&mut world.wrong), world.given.len() as u64)
+    (std::mem::take(&mut world.wrong), world.given.len() as u64, world.slices)
 }
 
-fn simulate(seed: u64) -> u64 {
+/// How many answers and slices were given.
+fn simulate(seed: u64) -> (u64, u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let (wrong, given) = runtime.expect("a runtime").block_on(run(seed));
+    let (wrong, given, slices) = runtime.expect("a runtime").block_on(run(seed));
     assert!(wrong.is_empty(), "EYOT_SEED={seed}:\n{}", wrong.join("\n"));
-    given
+    (given, slices)
 }
 
 #[test]
@@ -425,6 +479,7 @@ fn whatever_clients_and_upstreams_do_answers_are_whole_their_own_and_no_older_th
         return;
     }
     let seeds = size::size().simulations;
-    let given: u64 = (0..seeds).map(simulate).sum();
-    assert!(given > seeds * 5, "too little happens: {given}");
+    let all = (0..seeds).map(simulate).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    assert!(all.0 > seeds * 5 && all.1 > seeds / 10, "too little happens: {all:?}");
+    println!("{} answers and {} slices were given", all.0, all.1);
 }

@@ -11,6 +11,7 @@ pub mod kept;
 pub mod key;
 pub mod life;
 pub mod named;
+pub mod slices;
 pub mod status;
 pub mod tags;
 pub mod update;

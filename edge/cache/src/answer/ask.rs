@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use eyot_plan::body::{self, Body};
 use eyot_plan::cache::life::Failure;
+use eyot_plan::cache::slices::Slices;
 use eyot_plan::cache::status::STOOD_IN;
 use eyot_plan::cache::update::{self, Freshened};
 use eyot_plan::cache::{Kept, Rules, tags};
 use eyot_plan::fault::{Code, Fault, Side};
 use http::header::{CONTENT_LENGTH, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
 use super::{Behind, Hints, Want, failure, reply};
@@ -18,6 +19,9 @@ use crate::fill::Reader;
 use crate::object::Object;
 use crate::purges::Hash;
 use crate::room::Leading;
+
+/// What is said of an answer whose head is kept, and whose body is in slices.
+const SLICES: &str = "slices";
 
 /// What came of asking.
 #[derive(Debug)]
@@ -101,7 +105,7 @@ impl Want {
         }
         match came.result {
             Err(fault) => self.failed(leading, fault, old, came.times.1),
-            Ok(response) if !is_own && self.is_part_of_too_much(&response) => {
+            Ok(response) if !is_own && self.is_part_of_too_much(&response) && self.sliced(&response).is_none() => {
                 // Nobody waits for the whole of what is not kept anyway, and the next parts are asked for at once.
                 drop(response);
                 leading.release(came.times.1);
@@ -119,6 +123,13 @@ impl Want {
         self.parts.headers.contains_key(RANGE)
             && response.status() == StatusCode::OK
             && length(response).is_some_and(|length| length > self.cache.room.object_bytes_max())
+    }
+
+    /// How an answer is kept in slices, if it is.
+    fn sliced(&self, response: &Response<Body>) -> Option<Slices> {
+        let (rules, now) = (&self.cache.site.rules, (0, 0));
+        let kept = Kept::of(&self.asking(), response.status(), response.headers(), now, rules).ok()?;
+        Slices::of(&self.parts.method, &kept, length(response), self.cache.room.object_bytes_max())
     }
 
     async fn once<B: Behind>(&self, behind: &mut B, headers: HeaderMap) -> Came {
@@ -201,11 +212,25 @@ impl Want {
         match kept {
             Ok(kept) => {
                 let length = length(&response);
+                if let Some(slices) = Slices::of(&self.parts.method, &kept, length, self.cache.room.object_bytes_max())
+                {
+                    let object = leading.keep_head(kept, &keys, slices);
+                    // Who wants all of it has it coming already.
+                    return if self.parts.headers.contains_key(RANGE) {
+                        Fetched::Object { object, came: None, stored: true, detail: Some(SLICES), reader: None }
+                    } else {
+                        let response = self.cache.told(response, || keys);
+                        Fetched::Passed { response, detail: Some(SLICES) }
+                    };
+                }
                 let (object, reader) = leading.keep(kept, &keys, response.into_body(), length);
                 Fetched::Object { object, came: None, stored: true, detail: None, reader }
             }
             Err(reason) => {
-                leading.release(times.1);
+                // What was not only read says nothing of what is read next.
+                if self.parts.method == Method::GET {
+                    leading.release(times.1);
+                }
                 Fetched::Passed { response: self.cache.told(response, || keys), detail: Some(reason.label()) }
             }
         }

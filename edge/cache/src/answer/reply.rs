@@ -10,12 +10,22 @@ use crate::object::Object;
 
 /// What is sent of `object` to a request with this head. None: its body was let go of.
 pub(super) fn of(object: &Object, asked: &Parts, now_ms: u64) -> Option<Response<Body>> {
+    with(object, asked, now_ms, |from, to| object.read(from, to))
+}
+
+/// The same, with the bytes of its body that `read` gives.
+pub(super) fn with(
+    object: &Object,
+    asked: &Parts,
+    now_ms: u64,
+    read: impl FnOnce(u64, Option<u64>) -> Option<Body>,
+) -> Option<Response<Body>> {
     let (kept, length) = (&object.kept, object.length());
     let sent = answer::sent(kept.status, &kept.headers, length, &asked.method, &asked.headers, now_ms);
     let body = match sent {
         _ if asked.method == Method::HEAD => body::empty(),
-        Sent::Whole => object.read(0, None)?,
-        Sent::Part(from, to) => object.read(from, Some(to))?,
+        Sent::Whole => read(0, None)?,
+        Sent::Part(from, to) => read(from, Some(to))?,
         Sent::NotModified | Sent::PreconditionFailed | Sent::Unsatisfiable => body::empty(),
     };
     let mut response = Response::new(body);

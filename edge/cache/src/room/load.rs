@@ -193,6 +193,7 @@ impl Room {
         let trailers = match &object.body {
             Source::Disk(body) => body.trailers.as_ref(),
             Source::Fill(fill) => fill.whole().and_then(|(_, trailers)| trailers),
+            Source::Slices(_) => None,
         };
         let meta = self.meta(object, file, trailers).encode();
         if !disk.has_file(&own, file) {
@@ -212,6 +213,13 @@ impl Room {
         object.stored.forget();
         if let (Some(disk), Some(file)) = (self.common.disk(), object.stored.file()) {
             disk.remove_file(&own(id, &object.kept.selected), file);
+        }
+    }
+
+    /// Has the disk forget what answers the same requests as `object`, which is kept elsewhere.
+    pub(super) fn unstore_like(&self, id: u128, object: &Object) {
+        if let Some(disk) = self.common.disk() {
+            drop(disk.remove(&own(id, &object.kept.selected)));
         }
     }
 

@@ -2,5 +2,6 @@
 
 mod broken;
 mod purged;
+mod slices;
 mod survives;
 mod tool;

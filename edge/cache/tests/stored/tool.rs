@@ -87,6 +87,10 @@ impl Behind for Up {
     fn later(&self) -> Option<Self> {
         Some(self.clone())
     }
+
+    fn reader(&self) -> Option<Self> {
+        Some(self.clone())
+    }
 }
 
 /// A node's cache.

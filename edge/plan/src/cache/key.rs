@@ -98,6 +98,18 @@ pub fn named(app: &str, environment: &str, name: &str) -> Vec<u8> {
     key
 }
 
+/// The key of a slice of what is kept under `id` with this validator, selected by these fields: no request has one like it,
+/// for no environment holds zeros.
+pub fn slice<'a>(id: u128, tag: &[u8], selected: impl Iterator<Item = Option<&'a str>>, numbers: [u64; 3]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(128);
+    put(&mut key, b"slice");
+    put(&mut key, &[id.to_be_bytes(), [0; 16]].concat());
+    put(&mut key, tag);
+    selected.for_each(|part| option(&mut key, part));
+    numbers.iter().for_each(|number| put(&mut key, &number.to_le_bytes()));
+    key
+}
+
 /// The key, unambiguous: each part after its length. `uri` is a request's in its one form.
 pub fn bytes(place: &Place<'_>, uri: &Uri, request: &HeaderMap, rules: &Rules) -> Vec<u8> {
     let mut key = place.begin();
