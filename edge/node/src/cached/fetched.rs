@@ -47,6 +47,7 @@ struct Asker {
     telemetry: Arc<Telemetry>,
     app: Text,
     later: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
 }
 
 impl Out {
@@ -61,8 +62,16 @@ impl Out {
             telemetry: Arc::clone(&kin.telemetry),
             app: kin.entry.label.clone(),
             later: Arc::clone(&kin.later),
+            readers: Arc::clone(&kin.readers),
         };
         Self { from: Arc::new(from), way, sender: Some(sender), is_ours, _permit: None }
+    }
+
+    /// The same way for requests that nobody waits for, by one of these permits.
+    fn of_nobody(&self, permits: &Arc<Semaphore>) -> Option<Self> {
+        let permit = Arc::clone(permits).try_acquire_owned().ok()?;
+        let (from, way, is_ours) = (Arc::clone(&self.from), self.way.clone(), self.is_ours);
+        Some(Self { from, way, sender: None, is_ours, _permit: Some(permit) })
     }
 
     /// Answers `request`, whose origin the function may ask, from what is kept or from there.
@@ -111,8 +120,10 @@ impl Behind for Out {
     }
 
     fn later(&self) -> Option<Self> {
-        let permit = Arc::clone(&self.from.later).try_acquire_owned().ok()?;
-        let (from, way, is_ours) = (Arc::clone(&self.from), self.way.clone(), self.is_ours);
-        Some(Self { from, way, sender: None, is_ours, _permit: Some(permit) })
+        self.of_nobody(&self.from.later)
+    }
+
+    fn reader(&self) -> Option<Self> {
+        self.of_nobody(&self.from.readers)
     }
 }

@@ -7,7 +7,7 @@ use eyot_plan::arrival::Interim;
 use eyot_plan::body::Body;
 use eyot_plan::fault::Fault;
 use http::{Request, Response};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::AtRoute;
 use crate::entry::{Entry, Route};
@@ -18,6 +18,8 @@ use crate::record::Record;
 
 /// Answers that are asked for anew at once on a node, while what is kept of them answers.
 pub(crate) const LATER_MAX: usize = 64;
+/// Answers that are read in slices at once on a node.
+pub(crate) const READERS_MAX: usize = 1_024;
 
 /// The target of a route, for a request that nobody waits for.
 pub(crate) struct Later {
@@ -30,10 +32,10 @@ pub(crate) struct Later {
 }
 
 impl Later {
-    /// None: too much is asked for so, or the node ends.
-    pub(super) fn of(at: &AtRoute<'_>) -> Option<Self> {
+    /// By one of these permits. None: there is none left, or the node ends.
+    pub(super) fn of(at: &AtRoute<'_>, permits: &Arc<Semaphore>) -> Option<Self> {
         let node = at.node.me.get()?.upgrade()?;
-        let permit = Arc::clone(&node.later).try_acquire_owned().ok()?;
+        let permit = Arc::clone(permits).try_acquire_owned().ok()?;
         let Asked { protocol, client, uri, id, trail, .. } = at.asked;
         let asked = Asked {
             protocol: *protocol,
@@ -69,6 +71,10 @@ impl Behind for Later {
     }
 
     fn later(&self) -> Option<Self> {
+        None
+    }
+
+    fn reader(&self) -> Option<Self> {
         None
     }
 }
