@@ -8,3 +8,4 @@ mod lasting;
 mod objects;
 mod public;
 mod shield;
+mod slices;
