@@ -22,7 +22,7 @@ use crate::fill::Reader;
 use crate::flight::Outcome;
 use crate::object::Object;
 use crate::purges::{Hash, Verdict};
-use crate::room::{Ask, Found, Room, Way};
+use crate::room::{Ask, Breaks, Found, Room, Way};
 use ask::Fetched;
 use slices::Unsliced;
 
@@ -73,6 +73,8 @@ pub struct Site {
     pub maker: Box<str>,
     /// The rules.
     pub rules: Rules,
+    /// Who is told of bodies that break off.
+    pub breaks: Breaks,
 }
 
 impl Site {

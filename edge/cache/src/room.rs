@@ -245,7 +245,16 @@ impl Room {
 
     fn leading(self: &Arc<Self>, ask: &Ask<'_>, lead: Option<Lead>, now_ms: u64) -> Leading {
         let (born, count) = self.now(now_ms);
-        Leading { room: Arc::clone(self), id: ask.id, url: ask.url, born, count, lead, told: None }
+        Leading {
+            room: Arc::clone(self),
+            id: ask.id,
+            url: ask.url,
+            born,
+            count,
+            lead,
+            told: None,
+            breaks: Breaks::default(),
+        }
     }
 
     /// Those who ask for different answers of one URI do not wait for each other, as far as it is known by what they differ.
@@ -384,6 +393,25 @@ pub struct Leading {
     lead: Option<Lead>,
     /// Who wants to know when it is kept.
     told: Option<oneshot::Sender<()>>,
+    /// Who is told if its body breaks off.
+    breaks: Breaks,
+}
+
+/// Who is told of a body that broke off on its way, or that nobody went on reading.
+#[derive(Clone, Default)]
+pub struct Breaks(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl Breaks {
+    /// Calls this then.
+    pub fn to(tell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+}
+
+impl std::fmt::Debug for Breaks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Breaks(…)" } else { "Breaks" })
+    }
 }
 
 impl Leading {
@@ -392,6 +420,11 @@ impl Leading {
         let (told, kept) = oneshot::channel();
         self.told = Some(told);
         kept
+    }
+
+    /// Has this told if its body breaks off.
+    pub fn breaking(self, breaks: &Breaks) -> Self {
+        Self { breaks: breaks.clone(), ..self }
     }
 
     /// The answer is kept while it comes: whoever reads `Object::body` reads what `body` brings. It is found from when it is
@@ -424,7 +457,7 @@ impl Leading {
     }
 
     async fn fill(self, object: &Arc<Object>, writer: crate::fill::Writer, body: Body, length: Option<u64>) {
-        let Self { room, id, lead, told, .. } = self;
+        let Self { room, id, lead, told, breaks, .. } = self;
         let tell = || {
             let _ = told.map(|told| told.send(()));
         };
@@ -451,6 +484,7 @@ impl Leading {
             }
             Pumped::Broken => {
                 room.broken.fetch_add(1, Ordering::Relaxed);
+                breaks.0.iter().for_each(|tell| tell());
                 drop(lead);
             }
         }

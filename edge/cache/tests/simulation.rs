@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eyot_cache::answer::{Behind, Cache, Site};
 use eyot_cache::purges::{Hash, How, Purge, Purges, What};
-use eyot_cache::room::Common;
+use eyot_cache::room::{Breaks, Common};
 use eyot_cache::rooms::Rooms;
 use eyot_plan::body::{self, Body};
 use eyot_plan::cache::Rules;
@@ -367,7 +367,14 @@ impl Client {
         (*request.method_mut(), *request.uri_mut()) = (method, uri(path));
         request.headers_mut().insert("x-kind", kind.parse().expect("a value"));
         let (environment, maker) = ("production".into(), "".into());
-        let site = Site { app: app.into(), environment, class: Class::Route, maker, rules: Rules::default() };
+        let site = Site {
+            app: app.into(),
+            environment,
+            class: Class::Route,
+            maker,
+            rules: Rules::default(),
+            breaks: Breaks::default(),
+        };
         let cache = Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public: uri(path), tells: false };
         cache.answer(&mut Up { shared: self.shared.clone(), app }, request).await.result
     }

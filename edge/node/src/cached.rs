@@ -14,7 +14,7 @@ use eyot_bundle::refusal::Refusal;
 use eyot_bundle::release;
 use eyot_bundle::release::cache::{Mode, Query};
 use eyot_cache::answer::{Answered, Behind, Cache, Site};
-use eyot_cache::room::Room;
+use eyot_cache::room::{Breaks, Room};
 use eyot_plan::body::{self, Body};
 use eyot_plan::cache::key::{self, Class};
 use eyot_plan::cache::{Rules, status};
@@ -52,6 +52,7 @@ impl Caching {
     /// # Errors
     /// `parse`, for what the verification should not have let through.
     pub(crate) fn of(
+        telemetry: &Arc<Telemetry>,
         app: &str,
         route: &release::Route,
         target: &Kind,
@@ -69,16 +70,18 @@ impl Caching {
             class: Class::Route,
             maker: maker.into(),
             rules: rules(&said)?,
+            breaks: breaks(telemetry, app, route.id.clone().into()),
         };
         Ok(Some(Self::new(room(), site)))
     }
 
     /// What is kept in `room` of what the functions of `app` ask for by themselves. What they say of it themselves counts:
     /// they are no strangers.
-    pub(crate) fn of_fetches(app: &str, room: Arc<Room>) -> Arc<Self> {
+    pub(crate) fn of_fetches(telemetry: &Arc<Telemetry>, app: &str, room: Arc<Room>) -> Arc<Self> {
+        let breaks = breaks(telemetry, app, fetched::FETCHES);
         let rules = Rules { heeds_requests: true, ..Rules::default() };
         let (app, environment, maker) = (app.into(), PRODUCTION.into(), Box::default());
-        Self::new(room, Site { app, environment, class: Class::Fetch, maker, rules })
+        Self::new(room, Site { app, environment, class: Class::Fetch, maker, rules, breaks })
     }
 
     fn new(room: Arc<Room>, site: Site) -> Arc<Self> {
@@ -142,6 +145,14 @@ pub(crate) async fn settled(request: Request<Body>) -> Request<Body> {
         }
     };
     Request::from_parts(head, body)
+}
+
+/// Counts bodies that break off while they are kept.
+fn breaks(telemetry: &Arc<Telemetry>, app: &str, route: Text) -> Breaks {
+    let (telemetry, app) = (Arc::downgrade(telemetry), Text::from(app.to_owned()));
+    Breaks::to(move || {
+        telemetry.upgrade().iter().for_each(|telemetry| telemetry.cache_broken(&app, &route).increment(1));
+    })
 }
 
 fn rules(said: &release::cache::Cache) -> Result<Rules, Refusal> {

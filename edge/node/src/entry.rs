@@ -33,7 +33,7 @@ use crate::secrets::{Secrets, Vault};
 use crate::shares::Share;
 use crate::shield;
 use crate::stores::Kept;
-use crate::telemetry::{Place, Text};
+use crate::telemetry::{Place, Telemetry, Text};
 use crate::upstreams::{Upstream, Upstreams};
 pub use events::{EventTarget, Events, Queue, Schedule};
 
@@ -179,6 +179,8 @@ pub struct Ground<'a> {
     pub upstreams: &'a Upstreams,
     /// What is kept of answers.
     pub rooms: &'a Rooms,
+    /// What counts.
+    pub telemetry: &'a Arc<Telemetry>,
     /// Private networks the operator of this node opens.
     pub allow_private: &'a [(Name, PrivateNet)],
 }
@@ -202,6 +204,7 @@ impl Entry {
         let targets = Targets {
             app: &release.app,
             rooms: ground.rooms,
+            telemetry: ground.telemetry,
             part: grant.share.memory,
             functions: functions.collect::<Result<_, Refusal>>()?,
             upstreams: upstreams.collect::<Result<_, Refusal>>()?,
@@ -220,7 +223,8 @@ impl Entry {
         let asks = release.functions.values().any(|function| !function.egress.is_empty());
         let has_functions = !release.functions.is_empty();
         let room = has_functions.then(|| ground.rooms.of(release.app.as_str(), grant.share.memory));
-        let of_fetches = |room: &Arc<Room>| Caching::of_fetches(release.app.as_str(), Arc::clone(room));
+        let of_fetches =
+            |room: &Arc<Room>| Caching::of_fetches(ground.telemetry, release.app.as_str(), Arc::clone(room));
         let fetches = room.as_ref().filter(|_| asks).map(of_fetches);
         Ok(Self {
             app: release.app.clone(),
@@ -370,6 +374,7 @@ fn missing(name: &Name) -> Refusal {
 struct Targets<'a> {
     app: &'a Name,
     rooms: &'a Rooms,
+    telemetry: &'a Arc<Telemetry>,
     /// The app's part of what is kept in memory.
     part: f64,
     functions: BTreeMap<&'a Name, Arc<Function>>,
@@ -397,7 +402,7 @@ impl Targets<'_> {
             _ => None,
         };
         Ok(Route {
-            cache: Caching::of(self.app.as_str(), route, &target.kind, room)?,
+            cache: Caching::of(self.telemetry, self.app.as_str(), route, &target.kind, room)?,
             id: route.id.clone().into(),
             target,
             before: before.collect::<Result<_, Refusal>>()?,

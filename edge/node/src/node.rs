@@ -95,6 +95,7 @@ impl Node {
             stores: &self.stores,
             upstreams: &self.upstreams,
             rooms: &self.rooms,
+            telemetry: &self.telemetry,
             allow_private: &self.config.egress.allow_private,
         };
         Entry::build(&ground, release, grant, share).map(Arc::new)

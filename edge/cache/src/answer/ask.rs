@@ -223,7 +223,7 @@ impl Want {
                         Fetched::Passed { response, detail: Some(SLICES) }
                     };
                 }
-                let (object, reader) = leading.keep(kept, &keys, response.into_body(), length);
+                let (object, reader) = leading.breaking(&site.breaks).keep(kept, &keys, response.into_body(), length);
                 Fetched::Object { object, came: None, stored: true, detail: None, reader }
             }
             Err(reason) => {

@@ -177,7 +177,8 @@ impl<L: Behind> Reader<L> {
         let long = named::Times { fresh_ms: named::KEEP_MS_MAX, stale_ms: 0 };
         let kept = named::kept(long, b"", Some(end - begin), now_ms).ok_or(Unsliced::Changed)?;
         let keys: Vec<Hash> = self.object.keys.to_vec();
-        let (slice, reader) = leading.keep(kept, &keys, response.into_body(), Some(end - begin));
+        let breaks = &self.want.cache.site.breaks;
+        let (slice, reader) = leading.breaking(breaks).keep(kept, &keys, response.into_body(), Some(end - begin));
         let body = self.part(&slice, number);
         drop(reader);
         body.ok_or(Unsliced::Busy)

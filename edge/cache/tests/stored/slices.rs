@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use eyot_cache::answer::{Answered, Behind, Cache, Site};
 use eyot_cache::purges::How;
+use eyot_cache::room::Breaks;
 use eyot_plan::body::{self, Body};
 use eyot_plan::cache::Rules;
 use eyot_plan::cache::key::Class;
@@ -148,7 +149,7 @@ impl Behind for Up {
 
 async fn asks(node: &Node, up: &Up, method: Method, fields: &[(&str, &str)]) -> Answered {
     let (environment, maker, rules) = ("production".into(), "".into(), Rules::default());
-    let site = Site { app: "shop".into(), environment, class: Class::Route, maker, rules };
+    let site = Site { app: "shop".into(), environment, class: Class::Route, maker, rules, breaks: Breaks::default() };
     let request = request(method, "/large", fields);
     let public = request.uri().clone();
     let cache = Cache { room: node.rooms.of("shop", 1.0), site: Arc::new(site), public, tells: false };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use eyot_cache::answer::{Answered, Behind, Cache, Site};
 use eyot_cache::disk::{Disk, Options, Stats};
 use eyot_cache::purges::{Hash, How, Purge, Purges, What};
-use eyot_cache::room::Common;
+use eyot_cache::room::{Breaks, Common};
 use eyot_cache::rooms::Rooms;
 use eyot_plan::body::{self, Body};
 use eyot_plan::cache::Rules;
@@ -167,7 +167,7 @@ impl Node {
 
     pub(crate) async fn answer_by(&self, rules: Rules, app: &str, up: &Up, request: Request<Body>) -> Answered {
         let (environment, maker) = ("production".into(), "".into());
-        let site = Site { app: app.into(), environment, class: Class::Route, maker, rules };
+        let site = Site { app: app.into(), environment, class: Class::Route, maker, rules, breaks: Breaks::default() };
         let public = request.uri().clone();
         let cache = Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public, tells: false };
         cache.answer(&mut up.clone(), request).await

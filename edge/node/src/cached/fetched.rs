@@ -22,7 +22,7 @@ use crate::purge::now_ms;
 use crate::telemetry::{Telemetry, Text};
 
 /// What requests of functions are counted under, where those of clients have their route.
-const FETCHES: Text = Text::const_str("fetch");
+pub(super) const FETCHES: Text = Text::const_str("fetch");
 
 /// A function's way out, for one request.
 pub(crate) struct Out {

@@ -48,6 +48,7 @@ fn entry(app: &str, number: u64) -> Arc<Entry> {
         stores: &stores,
         upstreams: &upstreams,
         rooms: &rooms,
+        telemetry: &Arc::new(Telemetry::new()),
         allow_private: &[],
     };
     Arc::new(Entry::build(&ground, &release, &grant, share).expect("a good release"))

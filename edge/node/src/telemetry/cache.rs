@@ -19,7 +19,7 @@ pub const CACHE_RESULTS: [&str; 6] = ["hit", "stale", "revalidated", "collapsed"
 /// The families of the cache.
 pub(super) struct Cache {
     requests: Family<Counter, 3>,
-    broken: Family<Counter, 1>,
+    broken: Family<Counter, 2>,
     shielded: Family<Counter, 3>,
     bytes: Family<Gauge, 2>,
     objects: Family<Gauge, 2>,
@@ -29,7 +29,7 @@ impl Cache {
     pub(super) fn new() -> Self {
         Self {
             requests: Family::new(REQUESTS, ["app", "route", "result"]),
-            broken: Family::new(BROKEN, ["app"]),
+            broken: Family::new(BROKEN, ["app", "route"]),
             shielded: Family::new(SHIELDED, ["app", "upstream", "result"]),
             bytes: Family::new(BYTES, ["tier", "app"]),
             objects: Family::new(OBJECTS, ["tier", "app"]),
@@ -54,7 +54,7 @@ impl Telemetry {
     /// What is kept now.
     #[expect(clippy::cast_precision_loss, reason = "numbers far below 2^52")]
     pub fn cache_holds(&self, rooms: &Rooms) {
-        let Cache { broken, bytes, objects, .. } = &self.cache;
+        let Cache { bytes, objects, .. } = &self.cache;
         let kept = |tier, app: Text, stats: (u64, u64)| {
             let labels = [Text::const_str(tier), app];
             objects.with(&self.recorder, labels.clone()).set(stats.0 as f64);
@@ -62,7 +62,6 @@ impl Telemetry {
         };
         for (app, stats) in rooms.stats() {
             let app = Text::from(app);
-            broken.with(&self.recorder, [app.clone()]).absolute(stats.broken);
             kept("memory", app, (stats.objects, stats.bytes));
         }
         if let Some(disk) = rooms.common().disk_stats() {
@@ -73,6 +72,11 @@ impl Telemetry {
     /// Where requests of a route are counted with this one of [`CACHE_RESULTS`].
     pub fn cache_requests(&self, app: &Text, route: &Text, result: &'static str) -> Counter {
         self.cache.requests.with(&self.recorder, [app.clone(), route.clone(), Text::const_str(result)])
+    }
+
+    /// Where bodies of answers of a route are counted that broke off while they were kept.
+    pub fn cache_broken(&self, app: &Text, route: &Text) -> Counter {
+        self.cache.broken.with(&self.recorder, [app.clone(), route.clone()])
     }
 
     /// Another node was asked in the place of an upstream: it `answered`, `refused`, or was `unreachable`.
