@@ -112,13 +112,16 @@ impl Project {
         is_wanted: impl Fn(&Name) -> bool,
         out: Out,
     ) -> anyhow::Result<BTreeMap<Name, Component>> {
+        // All of them first: one may be what another builds.
+        for (name, source) in &self.manifest.functions {
+            if let Some(command) = source.build.as_deref().filter(|_| is_wanted(name)) {
+                let progress = out.progress(format!("building {name}"));
+                build(name, command, &self.folder.join(&source.path), &progress).await?;
+            }
+        }
         let mut components = BTreeMap::new();
         for (name, source) in &self.manifest.functions {
             let folder = self.folder.join(&source.path);
-            if let Some(command) = source.build.as_deref().filter(|_| is_wanted(name)) {
-                let progress = out.progress(format!("building {name}"));
-                build(name, command, &folder, &progress).await?;
-            }
             let component = component(name, source, &folder, self.keeps_names)?;
             for words in source.unbound(&component.built.facts) {
                 out.note(format!("function `{name}` {words}"));
