@@ -13,21 +13,8 @@ use crate::harness::world::{Node, World, eyot, good};
 /// No program, log or disk has this by chance.
 const VALUE: &str = "5b1e-correct-horse-battery-staple-77f0";
 
-/// The identity of the node `id`, made by it and put into the fleet by the operator.
-fn identify(world: &World, id: &str) {
-    let config = world.configure(id, 1, 2, "");
-    let told =
-        eyot().args(["node", "identity", "--json", "--config"]).arg(config).output().expect("eyot node identity");
-    let told: serde_json::Value = serde_json::from_slice(&told.stdout).expect("an identity");
-    let mut set = eyot();
-    set.args(["fleet", "set-identity", id, told["identity"].as_str().expect("a text"), "--keys"])
-        .arg(world.path("keys"));
-    set.args(["--origin", &world.origin_url()]);
-    good(set);
-}
-
 /// `eyot secret …` in the app's folder, with this on standard input; what it said.
-fn secret(world: &World, app: &App, words: &[&str], input: &str) -> (bool, String) {
+pub(crate) fn secret(world: &World, app: &App, words: &[&str], input: &str) -> (bool, String) {
     let mut command = eyot();
     command.arg("secret").args(words).args(["--origin", &world.origin_url(), "--app"]).arg(app.folder());
     command.arg("--ca").arg(world.ca()).arg("--key").arg(world.path("keys/publisher.key"));
@@ -74,7 +61,7 @@ fn body(world: &World, node: &Node, path: &str) -> (u16, String) {
 fn a_secret_reaches_its_function_and_is_found_on_no_disk_in_no_log_in_no_error_and_in_no_core() {
     let world = World::new();
     world.grant("shop", &["shop.test"], &[]);
-    identify(&world, "a");
+    world.identify("a");
     let app = app();
     let said = world.try_publish(&app).expect_err("it has no value yet");
     assert!(said.contains("eyot secret set KEY"), "{said}");
@@ -130,14 +117,14 @@ fn refused(world: &World, node: &Node, app: &str, reason: &str, detail: &str) {
 fn a_node_that_a_secret_was_not_sealed_to_refuses_the_release_until_it_is_sealed_again() {
     let world = World::new();
     world.grant("shop", &["shop.test"], &[]);
-    identify(&world, "a");
+    world.identify("a");
     let app = app();
     assert!(secret(&world, &app, &["set", "KEY"], VALUE).0);
     world.publish(&app);
     let (a, b) = (world.node("a"), world.node("b"));
     a.wait_for_release(&world, "shop.test", "/value", "shop/1");
     refused(&world, &b, "shop", "incompatible", "not sealed to this node");
-    identify(&world, "b");
+    world.identify("b");
     let (_, said) = secret(&world, &app, &["list"], "");
     assert!(said.contains("opens on 1 nodes") && said.contains("not on b"), "{said}");
     let (is_sealed, said) = secret(&world, &app, &["seal"], "");
@@ -165,7 +152,7 @@ fn a_sealed_secret_that_was_copied_into_another_app_opens_nowhere() {
     let world = World::new();
     world.grant("shop", &["shop.test"], &[]);
     world.grant("books", &["books.test"], &[]);
-    identify(&world, "a");
+    world.identify("a");
     let shop = app();
     assert!(secret(&world, &shop, &["set", "KEY"], VALUE).0);
     let books = App::new("books", &["books.test"])

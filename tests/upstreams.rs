@@ -1,5 +1,7 @@
 //! The one way out: what an upstream is told, and what an app may not reach.
 
+mod mutual;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 

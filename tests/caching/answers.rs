@@ -161,6 +161,8 @@ fn what_died_on_its_way_is_an_error_for_all_and_is_not_kept() {
         assert_eq!((next.status, next.body.len()), (200, 100_000), "{protocol:?}");
         assert!(status(&next).contains("stored"), "{protocol:?}: {}", status(&next));
     }
+    let broken = house.node.metric("eyot_cache_fill_errors_total{app=\"shop\",route=\"shop.test/*\"}");
+    assert_eq!(broken, 3.0, "one for each protocol");
 }
 
 #[test]

@@ -82,6 +82,8 @@ fn a_function_says_for_how_long_its_answer_is_kept_and_by_which_keys_it_is_purge
     world.grant("shop", &["shop.test"], &[]);
     let app = App::new("shop", &["shop.test"])
         .function("keeps", "keeps", "")
+        .function("relayed", "relay", "calls = [\"keeps\"]")
+        .route("shop.test", "/keeps/*", "function = \"relayed\"\ncache = \"function\"")
         .route("shop.test", "/kept", "function = \"keeps\"\ncache = \"function\"")
         .route("shop.test", "/not", "function = \"keeps\"")
         .written();
@@ -97,6 +99,11 @@ fn a_function_says_for_how_long_its_answer_is_kept_and_by_which_keys_it_is_purge
     for path in ["/kept?ms=0", "/kept", "/not?ms=600000"] {
         assert_ne!(get(path).text(), get(path).text(), "{path}");
     }
+    // What a function says that another one calls counts for nothing: its answer is that one's to use.
+    let through = |nth| get(&format!("/keeps/?ms=600000&nth={nth}"));
+    let (first_through, second_through) = (through(1), through(1));
+    assert_eq!((first_through.status, second_through.status), (200, 200), "{}", first_through.text());
+    assert_ne!(first_through.text(), second_through.text(), "{}", status(&second_through));
     let mut purge = eyot();
     purge.args(["cache", "purge", "--app", "shop", "--tag", "product-9", "--admin"]).arg(world.path("a/admin.sock"));
     good(purge);

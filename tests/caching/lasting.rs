@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::harness::client::{Ask, PROTOCOLS, Protocol, ask, ask_all, unix};
-use crate::harness::process::until;
+use crate::harness::process::{Process, until};
 use crate::harness::scripted::{Made, Seen};
 use crate::harness::size::size;
 use crate::harness::world::{eyot, good};
@@ -220,4 +220,26 @@ fn an_upgrade_under_load_answers_from_the_disk_and_gives_no_wrong_byte() {
     assert_eq!(house.all_are_right(false), URLS, "all of it is there");
     assert_eq!(house.upstream.asked().values().sum::<usize>(), asked, "and nobody was asked");
     let _ = Command::new("kill").args(["-KILL", &heir.to_string()]).output();
+}
+
+#[test]
+fn a_disk_that_is_full_costs_hits_and_no_answer() {
+    let mut house = house_on_disk(lasting);
+    house.node.process.kill();
+    let folder = house.world.path("http");
+    fs::create_dir_all(&folder).expect("a folder");
+    // Much less than it is told that it has, in a namespace of its own.
+    let mount = format!("mount -t tmpfs -o size=4m none {} && exec \"$@\"", folder.display());
+    let mut through = Command::new("unshare");
+    through.args(["-Urm", "sh", "-c", &mount, "sh", env!("CARGO_BIN_EXE_eyot"), "node", "--config"]);
+    house.node.process = Process::start("a", through.arg(house.world.path("a.toml")));
+    house.node.wait_for_release(&house.world, "shop.test", "/ready", "shop/1");
+    for _ in 0..3 {
+        house.all_are_right(false);
+    }
+    until("some of it is on disk", || (house.objects() > 0).then_some(()));
+    let on_disk = house.objects();
+    assert!(on_disk < URLS as u64, "{on_disk} objects of {URLS} are on a disk that has no room for them");
+    assert!(house.all_are_right(false) > URLS / 2, "what is in memory answers");
+    assert_eq!(house.node.metric("eyot_panics_total"), 0.0);
 }

@@ -36,7 +36,7 @@ impl Shielded {
         world.grant("shop", &["shop.test"], &["--private", &format!("127.0.0.1/32={}", upstream.address.port())]);
         let shielding = format!("[shielding]\nca = \"{}\"\n", world.ca().display());
         let nodes = ["a", "b", "c"].map(|id| world.node_with(id, &shielding));
-        nodes.iter().for_each(|node| identify(&world, &node.id));
+        nodes.iter().for_each(|node| world.identify(&node.id));
         fleet(&world, &["set-shield", "c", &format!("127.0.0.1:{}", nodes[2].port)]);
         let app = App::new("shop", &["shop.test"])
             .upstream("api", &upstream.url(), "shield = \"ap-test\"\ntimeouts = { connect = \"60s\" }")
@@ -84,14 +84,6 @@ fn fleet(world: &World, words: &[&str]) {
     let mut fleet = eyot();
     fleet.arg("fleet").args(words).arg("--keys").arg(world.path("keys")).args(["--origin", &world.origin_url()]);
     good(fleet);
-}
-
-/// Puts the identity of the node into the fleet.
-fn identify(world: &World, id: &str) {
-    let mut identity = eyot();
-    identity.args(["node", "identity", "--json", "--config"]).arg(world.path(format!("{id}.toml")));
-    let told: serde_json::Value = serde_json::from_str(&good(identity)).expect("an identity");
-    fleet(world, &["set-identity", id, told["identity"].as_str().expect("a text")]);
 }
 
 #[test]

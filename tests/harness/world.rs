@@ -127,6 +127,21 @@ impl World {
         add.output().expect("eyot app add")
     }
 
+    /// The identity of the node `id`, made by it and put into the fleet by the operator.
+    pub(crate) fn identify(&self, id: &str) {
+        let config = self.path(format!("{id}.toml"));
+        if !config.exists() {
+            self.configure(id, 1, 2, "");
+        }
+        let mut identity = eyot();
+        identity.args(["node", "identity", "--json", "--config"]).arg(config);
+        let told: Value = serde_json::from_str(&good(identity)).expect("an identity");
+        let mut set = eyot();
+        set.args(["fleet", "set-identity", id, told["identity"].as_str().expect("a text"), "--keys"]);
+        set.arg(self.path("keys")).args(["--origin", &self.origin_url()]);
+        good(set);
+    }
+
     /// Publishes with the fleet's publisher's key; the number of the release, or what was said against it.
     pub(crate) fn try_publish(&self, app: &App) -> Result<u64, String> {
         self.publish_as(app, &self.path("keys/publisher.key"))
