@@ -31,12 +31,13 @@ fn lasting(seen: &Seen, _: usize) -> Made {
 
 /// A node that keeps answers on disk.
 fn house_on_disk(answer: impl Fn(&Seen, usize) -> Made + Send + Sync + 'static) -> House {
-    house_with(
+    let (house, _) = house_with(
         "",
         |text, _| format!("{text}\n[cache]\nmemory = \"32MiB\"\ndisk = {{ path = \"http\", size = \"256MiB\" }}\n"),
         answer,
-    )
-    .0
+    );
+    house.node.wait_for_disk(&house.world);
+    house
 }
 
 fn path(n: usize) -> String {
@@ -103,6 +104,7 @@ fn a_node_that_is_killed_while_it_keeps_answers_gives_the_right_ones_or_none_of_
         house.node.process.kill();
         house.node.restart();
         house.node.wait_for_release(&house.world, "shop.test", "/ready", "shop/1");
+        house.node.wait_for_disk(&house.world);
         hits += house.all_are_right(false);
     }
     house.wait_until_all_is_found();
@@ -234,6 +236,7 @@ fn a_disk_that_is_full_costs_hits_and_no_answer() {
     through.args(["-Urm", "sh", "-c", &mount, "sh", env!("CARGO_BIN_EXE_eyot"), "node", "--config"]);
     house.node.process = Process::start("a", through.arg(house.world.path("a.toml")));
     house.node.wait_for_release(&house.world, "shop.test", "/ready", "shop/1");
+    house.node.wait_for_disk(&house.world);
     for _ in 0..3 {
         house.all_are_right(false);
     }

@@ -62,6 +62,7 @@ impl Keepers {
 #[test]
 fn what_a_function_keeps_by_a_name_is_found_by_all_of_its_app_and_by_no_other() {
     let mut house = Keepers::new("[cache]\ndisk = { path = \"http\", size = \"64MiB\" }\n");
+    house.node.wait_for_disk(&house.world);
     let makes = ["lookup a", "insert 600000 0 said group length=11", "write seven", "write -of-it", "finish", "find a"];
     let kept = "Some(\"said Some(11) fresh seven-of-it\")";
     assert_eq!(house.told("/one", &makes), ["(None, true)", "()", "()", "()", "()", kept]);
@@ -130,13 +131,20 @@ fn a_slot_passes_on_when_its_call_ends_and_what_was_half_written_is_broken() {
             None => assert_eq!(waits, ["(None, true)"]),
             Some(broken) => assert!(waits[0].contains(broken), "{waits:?}"),
         }
-        assert_eq!(house.told("/one", &[&format!("lookup {name}")]), ["(None, true)"]);
+        until("another one has the turn", || has_turn(&house, "/one", name));
     }
     // An instance that serves again and has forgotten its handles holds nothing either.
     let forgets = ["lookup c", "forget", "lookup d", "insert 60000 0", "forget"];
     assert_eq!(house.told("/again", &forgets), ["(None, true)", "forgotten", "(None, true)", "()", "forgotten"]);
-    assert_eq!(house.told("/again", &["lookup c", "lookup d"]), ["(None, true)", "(None, true)"]);
+    for name in ["c", "d"] {
+        until("another one has the turn", || has_turn(&house, "/again", name));
+    }
     until("nobody has a slot", || (flights(&house) == 0).then_some(()));
+}
+
+/// Whether a lookup gives the turn to make what is not there; what broke off may be there for a moment.
+fn has_turn(house: &Keepers, path: &str, name: &str) -> Option<()> {
+    (house.told(path, &[&format!("lookup {name}")]) == ["(None, true)"]).then_some(())
 }
 
 /// Slots that are held.
@@ -150,7 +158,7 @@ fn flights(house: &Keepers) -> u64 {
 fn what_is_asked_wrongly_is_told_and_nothing_is_kept_of_it() {
     let house = Keepers::new("");
     let long = "n".repeat(241);
-    let invalid = "failed: \"invalid\"";
+    let (invalid, mut rows) = ("failed: \"invalid\"", 0);
     for (script, told) in [
         (
             vec![format!("lookup {long}"), format!("find {long}"), format!("take-out {long}")],
@@ -158,8 +166,8 @@ fn what_is_asked_wrongly_is_told_and_nothing_is_kept_of_it() {
         ),
         (vec!["lookup a".into(), "lookup a".into()], vec!["(None, true)", "failed: \"held\""]),
         (
-            vec!["lookup a".into(), "insert 1000 0".into(), "lookup a".into(), "give-up".into(), "lookup a".into()],
-            vec!["(None, true)", "()", "failed: \"held\"", "((), ())", "(None, true)"],
+            vec!["lookup a".into(), "insert 1000 0".into(), "lookup a".into()],
+            vec!["(None, true)", "()", "failed: \"held\""],
         ),
         (
             vec!["lookup a".into(), "insert 99999999999 0".into(), "lookup a".into()],
@@ -179,10 +187,13 @@ fn what_is_asked_wrongly_is_told_and_nothing_is_kept_of_it() {
             vec!["(None, true)", "()", "()", "failed: \"too-large\""],
         ),
     ] {
-        let lines: Vec<_> = script.iter().map(String::as_str).collect();
+        // Each of another name: what was given up may be there for a moment, as broken.
+        rows += 1;
+        let lines: Vec<_> = script.iter().map(|line| line.replace(" a", &format!(" a{rows}"))).collect();
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
         assert_eq!(house.told("/one", &lines), told, "{script:?}");
+        assert_eq!(house.told("/one", &[&format!("find a{rows}")]), ["None"]);
     }
-    assert_eq!(house.told("/one", &["find a"]), ["None"]);
     let many: Vec<_> = (0..65).map(|n| format!("lookup n{n}")).collect();
     let told = house.told("/one", &many.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(told[..64].iter().all(|it| it == "(None, true)") && told[64] == "failed: \"too-many\"", "{told:?}");

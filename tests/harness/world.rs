@@ -311,6 +311,15 @@ impl Node {
         });
     }
 
+    /// Waits until it keeps answers on disk: what came before that is in memory alone.
+    pub(crate) fn wait_for_disk(&self, world: &World) {
+        until("its disk is there", || {
+            let told = super::client::unix(&world.path(format!("{}/admin.sock", self.id)), "/status/cache");
+            let told: Value = serde_json::from_str(&told).ok()?;
+            (told["disk"]["recovering"] == false).then_some(())
+        });
+    }
+
     /// The value of a metric, 0 when there is no such line.
     pub(crate) fn metric(&self, line: &str) -> f64 {
         let page = self.admin("/metrics");
