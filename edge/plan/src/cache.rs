@@ -42,4 +42,6 @@ pub struct Rules {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
