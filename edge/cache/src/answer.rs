@@ -127,6 +127,8 @@ pub struct Cache {
     pub public: Uri,
     /// Whether another cache of the fleet asks, which is told what answers are purged by: [`Hints::hashes`].
     pub tells: bool,
+    /// What was asked for before this is asked for anew: that cache was purged then of something that this one may have.
+    pub not_before_ms: u64,
 }
 
 impl Cache {
@@ -164,7 +166,7 @@ impl Cache {
         }
         let also = invalid::also(&want.parts.uri, response.headers());
         for uri in std::iter::once(&want.parts.uri).chain(&also) {
-            room.end(site.id(uri, &want.parts.headers), site.named(uri));
+            room.end(site.id(uri, &want.parts.headers), site.named(uri), behind.now_ms());
         }
         // Purged while it was asked for, it is not kept; what it has changed was ended before.
         let answered_ms = behind.now_ms();
@@ -261,9 +263,15 @@ impl Want {
         }
     }
 
+    /// Whether it was asked for late enough.
+    fn is_late_enough(&self, object: &Object) -> bool {
+        object.born.at_ms >= self.cache.not_before_ms
+    }
+
     /// What a kept answer is good for.
     fn judge(&self, object: &Object, verdict: Verdict, now_ms: u64) -> Use {
         match verdict {
+            _ if !self.is_late_enough(object) => Use::Ask,
             Verdict::Fresh | Verdict::Stale => object.kept.life.judge(self.wish(), verdict == Verdict::Stale, now_ms),
             Verdict::Doubted | Verdict::Gone => Use::Ask,
         }
@@ -364,7 +372,7 @@ impl Want {
                 (object, good)
             }
             Outcome::StoodIn(object) => {
-                let good = self.cache.room.verdict(&object, now_ms) != Verdict::Gone;
+                let good = self.cache.room.verdict(&object, now_ms) != Verdict::Gone && self.is_late_enough(&object);
                 (object, good)
             }
             Outcome::Alone | Outcome::Left => return self.alone(behind, old, forward).await,
@@ -439,7 +447,8 @@ impl Want {
             Ok(response) => Some(Failure::Status(response.status())),
             Err(fault) => failure(fault),
         };
-        if failure.is_some_and(|failure| object.kept.life.stands_in(failure, answered_ms))
+        if self.is_late_enough(&object)
+            && failure.is_some_and(|failure| object.kept.life.stands_in(failure, answered_ms))
             && let Some(response) = self.reply(&object, answered_ms)
         {
             status.forward_status = result.ok().map(|response| response.status());

@@ -117,6 +117,8 @@ pub struct Purges {
     lag: Lag,
     /// Also the order of purges: whoever purges holds it.
     kept: Mutex<Kept>,
+    /// How far the parent's log was followed, for who cannot wait for a disk.
+    followed: Mutex<Option<Position>>,
 }
 
 #[derive(Debug)]
@@ -191,7 +193,8 @@ impl Purges {
     ) -> Self {
         let lag = Lag { max_ms, began_ms, heard_ms: AtomicU64::new(0) };
         let (counter, first) = (AtomicU64::new(counter), AtomicU64::new(first));
-        Self { counter, first, apps: RwLock::new(apps), marks_max: MARKS_MAX, lag, kept: Mutex::new(kept) }
+        let (apps, followed) = (RwLock::new(apps), Mutex::new(kept.position));
+        Self { counter, first, apps, marks_max: MARKS_MAX, lag, kept: Mutex::new(kept), followed }
     }
 
     /// What an answer remembers whose fill begins now: asked before the request is sent.
@@ -242,6 +245,7 @@ impl Purges {
             journal.append(counter, purges, upto, || self.state(position))?;
         }
         kept.position = position;
+        *self.followed() = position;
         Ok(())
     }
 
@@ -263,6 +267,7 @@ impl Purges {
         self.counter.fetch_max(state.counter, Ordering::AcqRel);
         journal.anew(&self.state(state.position))?;
         *kept = Kept { journal: Some(journal), position: state.position };
+        *self.followed() = state.position;
         Ok(lost)
     }
 
@@ -277,9 +282,13 @@ impl Purges {
         self.kept().journal = None;
     }
 
-    /// How far the parent's log was followed; none: not at all yet.
+    /// How far the parent's log was followed; none: not at all yet. It waits for no disk.
     pub fn position(&self) -> Option<Position> {
-        self.kept().position
+        *self.followed()
+    }
+
+    fn followed(&self) -> MutexGuard<'_, Option<Position>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The parent was heard at `now_ms`, and all that it had to tell of purges until then was done before.

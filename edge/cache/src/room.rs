@@ -101,8 +101,8 @@ pub struct Room {
     common: Arc<Common>,
     memory: Quick<u128, Set, Weigh>,
     passed: Quick<u128, u64>,
-    /// URLs that unsafe requests ended, each with the count when that was.
-    ended: Quick<Hash, u64>,
+    /// URLs that unsafe requests ended, each with the count and the time when that was.
+    ended: Quick<Hash, (u64, u64)>,
     /// Counts fills and ends, so that each is before or after the other.
     count: AtomicU64,
     flights: Arc<Flights>,
@@ -220,7 +220,7 @@ impl Room {
 
     /// What purges say of an answer.
     pub fn verdict(&self, object: &Object, now_ms: u64) -> Verdict {
-        if !self.ended.is_empty() && self.ended.get(&object.url).is_some_and(|end| object.count < end) {
+        if !self.ended.is_empty() && self.ended.get(&object.url).is_some_and(|(end, _)| object.count < end) {
             return Verdict::Gone;
         }
         self.common.purges.judge(&self.app, object.born, object.url, &object.keys, now_ms)
@@ -228,7 +228,7 @@ impl Room {
 
     /// How a request may ask for what is not kept; at most one asks for all.
     pub fn way(self: &Arc<Self>, ask: &Ask<'_>, now_ms: u64) -> Way {
-        if self.passed.get(&ask.id).is_some_and(|until_ms| now_ms < until_ms) {
+        if self.is_passed(ask.id, now_ms) {
             return Way::Alone;
         }
         match self.flights.join((ask.id, self.fork(ask))) {
@@ -236,6 +236,16 @@ impl Room {
             Joined::Wait(wait) => Way::Wait(Waiting(wait)),
             Joined::Lead(lead) => Way::Lead(self.leading(ask, Some(lead), now_ms)),
         }
+    }
+
+    /// Whether what is asked for by this key was not kept lately.
+    pub fn is_passed(&self, id: u128, now_ms: u64) -> bool {
+        self.passed.get(&id).is_some_and(|until_ms| now_ms < until_ms)
+    }
+
+    /// What is asked for by this key is not kept.
+    pub fn pass(&self, id: u128, now_ms: u64) {
+        self.passed.insert(id, now_ms.saturating_add(PASS_MS));
     }
 
     /// A request that asks for itself alone, whose answer may yet be kept.
@@ -327,11 +337,16 @@ impl Room {
     }
 
     /// What is kept of `url`, or on its way in, answers no more: it was changed. `id`: its plain key.
-    pub fn end(&self, id: u128, url: Hash) {
-        self.ended.insert(url, self.count.fetch_add(1, Ordering::AcqRel) + 1);
+    pub fn end(&self, id: u128, url: Hash, now_ms: u64) {
+        self.ended.insert(url, (self.count.fetch_add(1, Ordering::AcqRel) + 1, now_ms));
         let _stripe = self.stripe(id);
         self.memory.remove(&id);
         self.unstore_all(id);
+    }
+
+    /// When `url` was ended here last, in milliseconds since 1970; 0: never, as far as that is remembered.
+    pub fn ended_ms(&self, url: Hash) -> u64 {
+        self.ended.get(&url).map_or(0, |(_, ended_ms)| ended_ms)
     }
 
     /// What an answer remembers whose fill begins now.
@@ -508,7 +523,7 @@ impl Leading {
 
     /// The answer is not kept. Those who wait ask for themselves, and so does whoever comes soon.
     pub fn release(self, now_ms: u64) {
-        self.room.passed.insert(self.id, now_ms.saturating_add(PASS_MS));
+        self.room.pass(self.id, now_ms);
         if let Some(lead) = &self.lead {
             lead.tell(Outcome::Alone);
         }

@@ -375,7 +375,13 @@ impl Client {
             rules: Rules::default(),
             breaks: Breaks::default(),
         };
-        let cache = Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public: uri(path), tells: false };
+        let cache = Cache {
+            room: self.rooms.of(app, 1.0),
+            site: Arc::new(site),
+            public: uri(path),
+            tells: false,
+            not_before_ms: 0,
+        };
         cache.answer(&mut Up { shared: self.shared.clone(), app }, request).await.result
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use eyot_plan::body::{self, Body};
 use eyot_plan::cache::life::Failure;
-use eyot_plan::cache::slices::Slices;
 use eyot_plan::cache::status::STOOD_IN;
 use eyot_plan::cache::update::{self, Freshened};
 use eyot_plan::cache::{Kept, Rules, tags};
@@ -105,7 +104,9 @@ impl Want {
         }
         match came.result {
             Err(fault) => self.failed(leading, fault, old, came.times.1),
-            Ok(response) if !is_own && self.is_part_of_too_much(&response) && self.sliced(&response).is_none() => {
+            Ok(response)
+                if !is_own && self.is_part_of_too_much(&response) && !self.is_sliced(&response, came.times.1) =>
+            {
                 // Nobody waits for the whole of what is not kept anyway, and the next parts are asked for at once.
                 drop(response);
                 leading.release(came.times.1);
@@ -125,11 +126,11 @@ impl Want {
             && length(response).is_some_and(|length| length > self.cache.room.object_bytes_max())
     }
 
-    /// How an answer is kept in slices, if it is.
-    fn sliced(&self, response: &Response<Body>) -> Option<Slices> {
-        let (rules, now) = (&self.cache.site.rules, (0, 0));
-        let kept = Kept::of(&self.asking(), response.status(), response.headers(), now, rules).ok()?;
-        Slices::of(&self.parts.method, &kept, length(response), self.cache.room.object_bytes_max())
+    /// Whether an answer is kept in slices.
+    fn is_sliced(&self, response: &Response<Body>, now_ms: u64) -> bool {
+        let (rules, now) = (&self.cache.site.rules, (now_ms, now_ms));
+        let kept = Kept::of(&self.asking(), response.status(), response.headers(), now, rules);
+        kept.is_ok_and(|kept| self.sliced(&kept, length(response), now_ms).is_some())
     }
 
     async fn once<B: Behind>(&self, behind: &mut B, headers: HeaderMap) -> Came {
@@ -145,7 +146,9 @@ impl Want {
 
     /// Nobody answered: what is kept stands in, if it may (RFC 5861, section 4).
     fn failed(&self, leading: Leading, fault: Fault, old: Option<Arc<Object>>, now_ms: u64) -> Fetched {
-        let stands_in = |object: &Arc<Object>| failure(&fault).is_some_and(|it| object.kept.life.stands_in(it, now_ms));
+        let stands_in = |object: &Arc<Object>| {
+            self.is_late_enough(object) && failure(&fault).is_some_and(|it| object.kept.life.stands_in(it, now_ms))
+        };
         if let Some(object) = old.filter(stands_in) {
             leading.stood_in(&object);
             return Fetched::Object { object, came: None, stored: false, detail: Some(STOOD_IN), reader: None };
@@ -166,7 +169,9 @@ impl Want {
         times: (u64, u64),
     ) -> Fetched {
         let status = response.status();
-        let stands_in = |object: &Arc<Object>| object.kept.life.stands_in(Failure::Status(status), times.1);
+        let stands_in = |object: &Arc<Object>| {
+            self.is_late_enough(object) && object.kept.life.stands_in(Failure::Status(status), times.1)
+        };
         let stood_in = old.as_ref().filter(|object| stands_in(object));
         if let Some(object) = stood_in {
             leading.stood_in(object);
@@ -212,8 +217,7 @@ impl Want {
         match kept {
             Ok(kept) => {
                 let length = length(&response);
-                if let Some(slices) = Slices::of(&self.parts.method, &kept, length, self.cache.room.object_bytes_max())
-                {
+                if let Some(slices) = self.sliced(&kept, length, times.1) {
                     let object = leading.keep_head(kept, &keys, slices);
                     // Who wants all of it has it coming already.
                     return if self.parts.headers.contains_key(RANGE) {

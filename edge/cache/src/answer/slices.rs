@@ -9,7 +9,7 @@ use eyot_plan::body::{self, Body};
 use eyot_plan::cache::slices::Slices;
 use eyot_plan::cache::{Kept, named, update};
 use eyot_plan::fault::{Code, Fault};
-use http::header::{HeaderMap, IF_RANGE, RANGE};
+use http::header::{ETAG, HeaderMap, IF_RANGE, RANGE};
 use http::{Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
@@ -22,6 +22,9 @@ use crate::room::{Ask, Found, Leading, Way};
 
 /// How often a reader waits for others that give up before they have a slice.
 const WAITS_MAX: usize = 3;
+
+/// Stands for the slices of a whole that cannot be had.
+const NONE: u64 = u64::MAX;
 
 /// Why an answer in slices is not given.
 #[derive(Debug)]
@@ -46,6 +49,13 @@ impl Unsliced {
 }
 
 impl Want {
+    /// How an answer is kept in slices, if it is.
+    pub(super) fn sliced(&self, kept: &Kept, length: Option<u64>, now_ms: u64) -> Option<Slices> {
+        let room = &self.cache.room;
+        let slices = Slices::of(&self.parts.method, kept, length, room.object_bytes_max())?;
+        (!room.is_passed(slices.key(self.id, kept, NONE), now_ms)).then_some(slices)
+    }
+
     /// What is sent of `object`, whose body is kept in slices. When this is given, the first of them is there or comes.
     pub(super) async fn in_slices<B: Behind>(
         &self,
@@ -163,6 +173,10 @@ impl<L: Behind> Reader<L> {
             return Err(Unsliced::Failed(fault));
         }
         if !self.slices.is(number, response.status(), response.headers()) {
+            // The same whole, from who says that it takes ranges and does not: that is not tried again soon.
+            if response.headers().get(ETAG) == Some(&self.slices.tag) {
+                self.want.cache.room.pass(self.slices.key(self.want.id, &self.object.kept, NONE), self.asker.now_ms());
+            }
             return Err(Unsliced::Changed);
         }
         let (now_ms, rules) = (self.asker.now_ms(), &self.want.cache.site.rules);

@@ -152,7 +152,8 @@ async fn asks(node: &Node, up: &Up, method: Method, fields: &[(&str, &str)]) -> 
     let site = Site { app: "shop".into(), environment, class: Class::Route, maker, rules, breaks: Breaks::default() };
     let request = request(method, "/large", fields);
     let public = request.uri().clone();
-    let cache = Cache { room: node.rooms.of("shop", 1.0), site: Arc::new(site), public, tells: false };
+    let cache =
+        Cache { room: node.rooms.of("shop", 1.0), site: Arc::new(site), public, tells: false, not_before_ms: 0 };
     cache.answer(&mut up.clone(), request).await
 }
 
@@ -264,6 +265,13 @@ async fn no_wrong_answer_to_a_slice_is_given_or_kept() {
         assert!(got.body.len() < LENGTH && whole.starts_with(&got.body), "{wrong:?}");
         up.is_wrong(None);
         assert!(get(&node, &up, &[("range", "bytes=200000-600000")]).await.is(&whole[200_000..600_001]), "{wrong:?}");
+    }
+    // Who says that it takes ranges and does not is found out once, and asked for what is wanted from then on.
+    let (node, up) = (small().await, Up::new());
+    up.is_wrong(Wrong::Whole);
+    for asked in [3, 2, 1, 1] {
+        let got = get(&node, &up, &[("range", "bytes=0-9")]).await;
+        assert_eq!((got.status, got.body.len(), up.asked().len()), (200, LENGTH, asked));
     }
     // Who says that a part is not to be kept is asked each time.
     let (node, up) = (small().await, Up::new());

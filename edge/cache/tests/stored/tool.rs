@@ -169,7 +169,8 @@ impl Node {
         let (environment, maker) = ("production".into(), "".into());
         let site = Site { app: app.into(), environment, class: Class::Route, maker, rules, breaks: Breaks::default() };
         let public = request.uri().clone();
-        let cache = Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public, tells: false };
+        let cache =
+            Cache { room: self.rooms.of(app, 1.0), site: Arc::new(site), public, tells: false, not_before_ms: 0 };
         cache.answer(&mut up.clone(), request).await
     }
 
