@@ -28,6 +28,7 @@ use metrics::Counter;
 use crate::entry::{Entry, Kind, Route, Target, parsed};
 use crate::line::{self, Asked};
 use crate::node::Node;
+use crate::policy::Policy;
 use crate::purge::now_ms;
 use crate::record::Record;
 use crate::shield::Through;
@@ -42,6 +43,8 @@ const PRODUCTION: &str = "production";
 pub struct Caching {
     room: Arc<Room>,
     site: Arc<Site>,
+    /// The same for what other nodes ask for: as it comes from the upstream, where the route gives answers another form.
+    inward: Arc<Site>,
     /// The metrics by results, once there is something to count.
     counts: [OnceLock<Counter>; CACHE_RESULTS.len()],
 }
@@ -72,7 +75,9 @@ impl Caching {
             rules: rules(&said)?,
             breaks: breaks(telemetry, app, route.id.clone().into()),
         };
-        Ok(Some(Self::new(room(), site)))
+        let is_shaped = Policy::of(route)?.is_some();
+        let inward = is_shaped.then(|| Site { maker: "as it came".into(), ..site.clone() });
+        Ok(Some(Self::new(room(), site, inward)))
     }
 
     /// What is kept in `room` of what the functions of `app` ask for by themselves. What they say of it themselves counts:
@@ -81,16 +86,23 @@ impl Caching {
         let breaks = breaks(telemetry, app, fetched::FETCHES);
         let rules = Rules { heeds_requests: true, ..Rules::default() };
         let (app, environment, maker) = (app.into(), PRODUCTION.into(), Box::default());
-        Self::new(room, Site { app, environment, class: Class::Fetch, maker, rules, breaks })
+        Self::new(room, Site { app, environment, class: Class::Fetch, maker, rules, breaks }, None)
     }
 
-    fn new(room: Arc<Room>, site: Site) -> Arc<Self> {
-        Arc::new(Self { room, site: Arc::new(site), counts: Default::default() })
+    fn new(room: Arc<Room>, site: Site, inward: Option<Site>) -> Arc<Self> {
+        let site = Arc::new(site);
+        let inward = inward.map_or_else(|| Arc::clone(&site), Arc::new);
+        Arc::new(Self { room, site, inward, counts: Default::default() })
     }
 
     /// By whose rules it keeps what.
     pub(crate) fn site(&self) -> &Arc<Site> {
         &self.site
+    }
+
+    /// When what is kept of this URL was ended here last by a request that changed it; 0: never.
+    pub(crate) fn ended_ms(&self, url: &http::Uri) -> u64 {
+        self.room.ended_ms(self.site.named(url))
     }
 
     /// Answers a request of `target`'s route.
@@ -107,8 +119,9 @@ impl Caching {
     }
 
     fn cache(&self, asked: &Asked) -> Cache {
-        let (room, site) = (Arc::clone(&self.room), Arc::clone(&self.site));
-        Cache { room, site, public: asked.uri.clone(), tells: asked.is_inward }
+        let site = if asked.is_inward { &self.inward } else { &self.site };
+        let (room, site, tells) = (Arc::clone(&self.room), Arc::clone(site), asked.is_inward);
+        Cache { room, site, public: asked.uri.clone(), tells, not_before_ms: asked.not_before_ms }
     }
 
     fn count(&self, telemetry: &Telemetry, app: &Text, route: &Text, result: &'static str) {

@@ -71,6 +71,7 @@ pub(crate) async fn event(
         lent: None,
         connect: None,
         is_inward: false,
+        not_before_ms: 0,
         interim: Interim::none(),
     };
     let kin = Arc::new(Kin::new(node, entry, &asked, record.bill()));

@@ -60,6 +60,8 @@ pub(crate) struct Asked {
     pub(crate) connect: Option<Connect>,
     /// Whether another node of the fleet asks, whose client it is.
     pub(crate) is_inward: bool,
+    /// What that node must not be given: what was asked for before this, in milliseconds since 1970.
+    pub(crate) not_before_ms: u64,
     /// Where an upstream's interim responses go.
     pub(crate) interim: Interim,
 }
@@ -156,8 +158,9 @@ fn find(node: &Node, mut arrival: Arrival, record: &mut Record) -> Result<Found,
     record.lent.clone_from(&lent);
     let (from, client) = (Some(client), client.ip());
     let seen = Some(eyot_guest::Client { address: client, protocol, tls, early });
-    let (id, is_inward) = (record.id.clone(), false);
-    let asked = Asked { protocol, client, from, seen, uri, id, trail, lent, connect, is_inward, interim };
+    let (id, is_inward, not_before_ms) = (record.id.clone(), false, 0);
+    let asked =
+        Asked { protocol, client, from, seen, uri, id, trail, lent, connect, is_inward, not_before_ms, interim };
     Ok(Found::Asking(Box::new(Asking { entry, route, request, asked })))
 }
 
@@ -168,7 +171,7 @@ fn inward(node: &Node, arrival: Arrival, hop: &Hop, record: &mut Record) -> Resu
     let host = request.uri().host().unwrap_or_default();
     let entry = node.snapshots.find(host).map_err(|stray| stray.fault)?;
     record.entry(&entry);
-    let Inward { route, url, asked, client } = shield::inward(node, &entry, host, hop)?;
+    let Inward { route, url, asked, client, not_before_ms } = shield::inward(node, &entry, host, hop)?;
     record.route(&route);
     record.target(&route.target.label, &route.target.place);
     *request.uri_mut() = url;
@@ -184,6 +187,7 @@ fn inward(node: &Node, arrival: Arrival, hop: &Hop, record: &mut Record) -> Resu
         lent: None,
         connect: None,
         is_inward: true,
+        not_before_ms,
         interim: Interim::none(),
     };
     Ok(Found::Asking(Box::new(Asking { entry, route, request, asked })))

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +30,9 @@ const NOTED_WITHIN: Duration = Duration::from_secs(10);
 /// Purges of this node that it was not told of by its parent yet, of which it knows that they are its own.
 const OWN_MAX: usize = 4_096;
 
+/// Apps whose purges on this node alone are remembered each for itself.
+const ALONE_MAX: usize = 10_000;
+
 /// The purges of a node.
 pub struct Purger {
     /// What kept answers are judged by.
@@ -43,6 +47,10 @@ pub struct Purger {
     paces: Mutex<BTreeMap<Name, (f64, Instant)>>,
     /// The numbers of those that functions asked for here: they need not be done again.
     own: Mutex<BTreeSet<u64>>,
+    /// When each app was purged here last without its parent having told it: other nodes may not know it.
+    alone: Mutex<BTreeMap<Name, u64>>,
+    /// The same for all apps.
+    all_alone_ms: AtomicU64,
 }
 
 /// Why a purge of a function was not done everywhere.
@@ -75,7 +83,26 @@ impl Purger {
             sending: Semaphore::new(ON_THEIR_WAY_MAX),
             paces: Mutex::default(),
             own: Mutex::default(),
+            alone: Mutex::default(),
+            all_alone_ms: AtomicU64::new(0),
         }
+    }
+
+    /// When `app` was purged here last of what other nodes may not know to be purged, in milliseconds since 1970; 0: never,
+    /// as far as this process knows.
+    pub(crate) fn alone_ms(&self, app: &Name) -> u64 {
+        let alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        alone.get(app).copied().unwrap_or(0).max(self.all_alone_ms.load(Ordering::Acquire))
+    }
+
+    /// `app` is purged here, and other nodes may not know it: noted before it is done.
+    fn is_alone(&self, app: &Name) {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        if alone.len() >= ALONE_MAX && !alone.contains_key(app) {
+            alone.clear();
+            self.all_alone_ms.store(now_ms(), Ordering::Release);
+        }
+        alone.insert(app.clone(), now_ms());
     }
 
     /// Takes up the journal, when no other process has it. What is told is why all that is kept on disk is to go.
@@ -121,7 +148,8 @@ impl Purger {
             purges.extend(self.of(logged).into_iter().map(|purge| (logged.app.as_str(), purge)));
             self.telemetry.purged(&logged.app, Source::Parent);
         }
-        self.purges.apply(&purges, Some(Position { log, n: told.n }))?;
+        let done = self.purges.apply(&purges, Some(Position { log, n: told.n }));
+        done.inspect_err(|_| self.all_alone_ms.store(now_ms(), Ordering::Release))?;
         self.telemetry.purge_position(told.n);
         Ok(())
     }
@@ -138,6 +166,7 @@ impl Purger {
     pub(crate) fn here(&self, app: &Name, request: &PurgeRequest) -> Result<(), Unsent> {
         self.telemetry.purged(app, Source::Operator);
         let purges: Vec<_> = self.asked(app, request)?.into_iter().map(|purge| (app.as_str(), purge)).collect();
+        self.is_alone(app);
         self.purges.apply(&purges, None).map_err(Unsent::Disk)
     }
 
@@ -152,6 +181,7 @@ impl Purger {
         }
         let _sending = self.sending.try_acquire().map_err(|_| Unsent::TooOften)?;
         self.telemetry.purged(app, Source::Function);
+        self.is_alone(app);
         let (purges, name) = (Arc::clone(&self.purges), app.clone());
         // It waits for the disk.
         let here = tokio::task::spawn_blocking(move || {

@@ -114,6 +114,8 @@ pub(crate) struct Inward {
     pub(crate) asked: Uri,
     /// The client.
     pub(crate) client: SocketAddr,
+    /// What was asked for before this is asked for anew.
+    pub(crate) not_before_ms: u64,
 }
 
 /// What `hop` asks for, of an app that answers `host` here.
@@ -134,7 +136,9 @@ pub(crate) fn inward(node: &Node, entry: &Entry, host: &str, hop: &Hop) -> Resul
     if hop.purged.is_some_and(is_behind) {
         return Err(other("purges that are not done here yet"));
     }
-    Ok(Inward { route: Arc::clone(route), url: to, asked, client: hop.client })
+    // By this node's clock, which may be ahead of the other's.
+    let not_before_ms = if hop.alone_ms == 0 { 0 } else { hop.alone_ms.saturating_add(hop::APART_MS_MAX) };
+    Ok(Inward { route: Arc::clone(route), url: to, asked, client: hop.client, not_before_ms })
 }
 
 /// Tells the node that asked what no client sees: that this is the upstream's answer, and what it is purged by.
@@ -168,7 +172,7 @@ impl Through<'_> {
     ) -> Option<impl Future<Output = Option<Result<Response<Body>, Fault>>> + Send + 'a> {
         let Kind::Upstream(upstream) = target else { return None };
         let region = upstream.released.shield.as_deref()?;
-        let like = self.route.like.filter(|_| self.route.cache.is_some())?;
+        let (like, caching) = self.route.like.zip(self.route.cache.as_ref())?;
         let reads = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
         let is_far = !self.node.shields.peers.are_of(region);
         if !is_far || self.asked.is_inward || self.asked.connect.is_some() || !reads {
@@ -178,14 +182,15 @@ impl Through<'_> {
         (*head.method_mut(), *head.uri_mut()) = (request.method().clone(), request.uri().clone());
         head.headers_mut().clone_from(request.headers());
         // Most requests ask nobody, and do not carry what this takes.
-        Some(Box::pin(self.ask_in(region, upstream, like, head)))
+        let alone_ms = self.node.purger.alone_ms(&self.entry.app).max(caching.ended_ms(request.uri()));
+        Some(Box::pin(self.ask_in(region, upstream, (like, alone_ms), head)))
     }
 
     async fn ask_in(
         &self,
         region: &str,
         upstream: &Upstream,
-        like: Digest,
+        (like, alone_ms): (Digest, u64),
         head: Request<()>,
     ) -> Option<Result<Response<Body>, Fault>> {
         let shields = &self.node.shields;
@@ -207,6 +212,7 @@ impl Through<'_> {
                 asked: self.asked.uri.to_string(),
                 client: self.asked.from.unwrap_or_else(|| SocketAddr::new(self.asked.client, 0)),
                 purged,
+                alone_ms,
             };
             let request = self.request(&head, &hop.seal(shared)?)?;
             let way = way(&self.entry.app, at, shields.ca.clone(), upstream.released.timeouts);

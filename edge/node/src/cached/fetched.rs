@@ -84,8 +84,13 @@ impl Out {
         // A URL that is not in its one form is sent as it is, and nothing is kept of it.
         let plain = request::url(request.uri()).ok().filter(|url| url == request.uri());
         let Some((caching, url)) = caching.zip(plain) else { return self.ask(request).await };
-        let cache =
-            Cache { room: Arc::clone(&caching.room), site: Arc::clone(&caching.site), public: url, tells: false };
+        let cache = Cache {
+            room: Arc::clone(&caching.room),
+            site: Arc::clone(&caching.site),
+            public: url,
+            tells: false,
+            not_before_ms: 0,
+        };
         let Answered { result, status } = cache.answer(&mut self, request).await;
         caching.count(&self.from.telemetry, &self.from.app, &FETCHES, status.result());
         result.map(|mut response| {

@@ -48,6 +48,7 @@ impl Later {
             lent: None,
             connect: None,
             is_inward: at.asked.is_inward,
+            not_before_ms: at.asked.not_before_ms,
             interim: Interim::none(),
         };
         let (entry, route) = (Arc::clone(at.entry), Arc::clone(at.route));

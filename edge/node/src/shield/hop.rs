@@ -15,7 +15,7 @@ pub(super) const LABEL: &[u8] = b"shield/1";
 /// The field has so many bytes at most.
 const FIELD_BYTES_MAX: usize = 24 << 10;
 /// How far the clocks of two nodes may be apart, and how long a request may be on its way, in milliseconds.
-const APART_MS_MAX: u64 = 60_000;
+pub(super) const APART_MS_MAX: u64 = 60_000;
 
 /// What is told with a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub(crate) struct Hop {
     pub(crate) client: SocketAddr,
     /// How far the node that asks is with the purges of its parents: the log and the number in it.
     pub(crate) purged: Option<(u128, u64)>,
+    /// When something was purged or changed there last that others may not know to be, in milliseconds since 1970; 0: never.
+    pub(crate) alone_ms: u64,
 }
 
 /// Why a field proves nothing.
@@ -120,6 +122,7 @@ mod tests {
             asked: "http://shop.test/b".to_owned(),
             client: "[2001:db8::7]:4711".parse().expect("an address"),
             purged: Some((7, 12)),
+            alone_ms: 3,
         }
     }
 
@@ -168,6 +171,7 @@ mod tests {
             Hop { url: "https://shop.test/c".to_owned(), ..hop.clone() },
             Hop { client: "192.0.2.1:1".parse().expect("an address"), ..hop.clone() },
             Hop { purged: None, ..hop.clone() },
+            Hop { alone_ms: 0, ..hop.clone() },
             Hop { at_ms: hop.at_ms + 1, ..hop.clone() },
         ] {
             let other = changed.seal(&other).expect("a field");
