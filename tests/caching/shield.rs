@@ -8,12 +8,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use eyot_link::tls::Authorities;
 
 use crate::harness::app::App;
-use crate::harness::client::{Answer, Ask, PROTOCOLS, Protocol};
+use crate::harness::client::{Answer, Ask, PROTOCOLS, Protocol, unix_asks};
 use crate::harness::process::until;
 use crate::harness::scripted::{Made, Scripted};
 use crate::harness::world::{Node, World, eyot, good};
 
 use super::answers::{answer, status};
+
+/// A route that changes answers as they leave.
+const DRESSED: &str = "upstream = \"api\"
+headers = { response = { add = { x-dressed = \"once\" }, remove = [\"x-inside\"] } }
+compress = true";
 
 /// Two nodes that have a third one ask the upstream.
 struct Shielded {
@@ -29,7 +34,11 @@ impl Shielded {
         let now = Arc::clone(&version);
         let upstream = Scripted::start(move |seen, _| {
             let made = Made::of(format!("{} version {}", seen.path, now.load(Ordering::Relaxed)));
-            let made = made.field("surrogate-key", "all").field("eyot-keys", "00").field("eyot-shield", "answered");
+            let made = made
+                .field("surrogate-key", "all")
+                .field("eyot-keys", "00")
+                .field("eyot-shield", "answered")
+                .field("x-inside", "1");
             if seen.path.starts_with("/not") { made.control("no-store") } else { made.control("max-age=6000") }
         });
         let world = World::new();
@@ -41,6 +50,7 @@ impl Shielded {
         let app = App::new("shop", &["shop.test"])
             .upstream("api", &upstream.url(), "shield = \"ap-test\"\ntimeouts = { connect = \"60s\" }")
             .route("shop.test", "/*", "upstream = \"api\"")
+            .route("shop.test", "/dressed/*", DRESSED)
             .written();
         world.publish(&app);
         let house = Self { world, upstream, nodes, version };
@@ -110,6 +120,16 @@ fn one_node_asks_for_all_and_its_answer_is_kept_and_purged_wherever_it_went() {
     // What is not only read goes straight.
     let posted = answer(house.asks(a, Protocol::H2, "/posted").method("POST"));
     assert_eq!((posted.status, house.upstream.seen("/posted")[0].headers.get_all("via").iter().count()), (200, 1));
+    // What is purged here alone, or changed through here, the other node may not know: it asks anew for who does.
+    house.version.store(10, Ordering::Relaxed);
+    let (socket, query) = (house.world.path("a/admin.sock"), "/purge?app=shop&url=https://shop.test/one");
+    let purged = unix_asks(&socket, "POST", query);
+    assert_eq!(purged.0, 200, "{}", purged.1);
+    assert_eq!(house.get(a, "/one").text(), "/one version 10");
+    house.version.store(11, Ordering::Relaxed);
+    assert_eq!(answer(house.asks(b, Protocol::H2, "/one").method("POST")).status, 200);
+    assert_eq!(house.get(b, "/one").text(), "/one version 11");
+    let before = house.asked("/two");
     // By a key that only the upstream named.
     house.version.store(2, Ordering::Relaxed);
     let mut purge = eyot();
@@ -119,7 +139,21 @@ fn one_node_asks_for_all_and_its_answer_is_kept_and_purged_wherever_it_went() {
     for node in &house.nodes {
         assert_eq!(house.get(node, "/two").text(), "/two version 2", "{}", node.id);
     }
-    assert_eq!(house.asked("/two"), 2);
+    assert_eq!(house.asked("/two"), before + 1);
+}
+
+#[test]
+fn what_a_route_does_to_answers_is_done_once_by_the_node_that_its_client_asks() {
+    let house = Shielded::new();
+    let [a, _, c] = &house.nodes;
+    for (node, path) in [(a, "/dressed/1"), (c, "/dressed/1"), (c, "/dressed/2"), (a, "/dressed/2")] {
+        for _ in 0..2 {
+            let told = house.get(node, path);
+            let dressed: Vec<_> = told.headers.get_all("x-dressed").iter().map(|value| value.as_bytes()).collect();
+            assert_eq!((dressed, told.header("x-inside")), (vec![&b"once"[..]], None), "{} {path}", node.id);
+        }
+    }
+    assert!(shielded(a, "answered") > 0.0);
 }
 
 #[test]
