@@ -5,7 +5,7 @@ mod ask;
 mod reply;
 mod slices;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use eyot_plan::body::{self, Body};
 use eyot_plan::cache::control::Wish;
@@ -205,17 +205,21 @@ struct Want {
     cache: Cache,
     parts: Parts,
     id: u128,
-    /// What it is purged by, and ended by.
-    url: Hash,
+    /// What it is purged by, and ended by; known once somebody needs it, and who is given what is kept does not.
+    url: OnceLock<Hash>,
     wish: Wish,
 }
 
 impl Want {
     fn new(cache: Cache, parts: Parts) -> Self {
         let site = &cache.site;
-        let (id, url) = (site.id(&parts.uri, &parts.headers), site.named(&parts.uri));
+        let (id, url) = (site.id(&parts.uri, &parts.headers), OnceLock::new());
         let wish = Wish::of(&parts.headers);
         Self { cache, parts, id, url, wish }
+    }
+
+    fn url(&self) -> Hash {
+        *self.url.get_or_init(|| self.cache.site.named(&self.parts.uri))
     }
 
     /// What it is purged by beside its URL as it is told from others: that as it was asked for, by the client too.
@@ -224,7 +228,7 @@ impl Want {
         let mut also = Vec::new();
         for uri in [&self.parts.uri, public] {
             for other in [Hash::url(&site.app, uri), site.named(uri)] {
-                if other != self.url && !also.contains(&other) {
+                if other != self.url() && !also.contains(&other) {
                     also.push(other);
                 }
             }
@@ -233,7 +237,7 @@ impl Want {
     }
 
     fn ask(&self) -> Ask<'_> {
-        Ask { id: self.id, url: self.url, request: &self.parts.headers }
+        Ask { id: self.id, url: self.url(), request: &self.parts.headers }
     }
 
     /// What is sent of `object`. None: its body was let go of.
@@ -253,10 +257,10 @@ impl Want {
 
     /// What is kept, in memory or on disk.
     async fn find(&self, now_ms: u64) -> Found {
-        let (room, ask) = (&self.cache.room, self.ask());
-        match room.find(&ask, now_ms) {
+        let (room, fields) = (&self.cache.room, &self.parts.headers);
+        match room.find(self.id, fields, now_ms) {
             found @ Found::Object(..) => found,
-            found @ (Found::Nothing | Found::Others) => match room.load(&ask, now_ms).await {
+            found @ (Found::Nothing | Found::Others) => match room.load(self.id, fields, now_ms).await {
                 Found::Nothing => found,
                 loaded => loaded,
             },

@@ -145,12 +145,12 @@ impl Objects {
         if let Some(good) = self.in_memory(key, now_ms()) {
             return Some(good);
         }
-        let found = self.room.load(&key.ask(), now_ms()).await;
+        let found = self.room.load(key.id, &key.none, now_ms()).await;
         judged(found, now_ms())
     }
 
     fn in_memory(&self, key: &Key, now_ms: u64) -> Option<(Opened, Use)> {
-        judged(self.room.find(&key.ask(), now_ms), now_ms)
+        judged(self.room.find(key.id, &key.none, now_ms), now_ms)
     }
 }
 

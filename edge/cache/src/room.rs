@@ -14,7 +14,7 @@ use eyot_plan::fault::Fault;
 use http::HeaderMap;
 use quick_cache::sync::Cache as Quick;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::disk::{self, Disk};
 use crate::fill::{Fill, Pumped, Reader};
@@ -31,6 +31,8 @@ pub use load::{USE_MS_MIN, WHOLE_BYTES_MAX};
 pub const VARIANTS_MAX: usize = 32;
 /// Requests of one app that are asked for at once and that others may wait for.
 pub const FLIGHTS_MAX: usize = 4096;
+/// Slices of one app's large answers that are asked for, or on their way, at once; who is one too many waits.
+pub const SLICES_MAX: usize = 256;
 /// How long it is remembered that an answer was not kept, so that nobody waits for the next one, in milliseconds.
 pub const PASS_MS: u64 = 10_000;
 /// URIs of one app that this is remembered of.
@@ -106,6 +108,8 @@ pub struct Room {
     /// Counts fills and ends, so that each is before or after the other.
     count: AtomicU64,
     flights: Arc<Flights>,
+    /// Who may ask for a slice.
+    slices: Arc<Semaphore>,
     stripes: Box<[Mutex<()>]>,
     /// Whose turn it is to read from the disk.
     turns: Box<[tokio::sync::Mutex<()>]>,
@@ -178,6 +182,7 @@ impl Room {
             count: AtomicU64::new(1),
             broken: AtomicU64::new(0),
             flights: Arc::new(Flights::new(FLIGHTS_MAX)),
+            slices: Arc::new(Semaphore::new(SLICES_MAX)),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             turns: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
             object_bytes_max: AtomicU64::new(object_bytes_max(memory_bytes)),
@@ -203,15 +208,15 @@ impl Room {
         self.asks.swap(0, Ordering::Relaxed)
     }
 
-    /// What is kept for a request.
-    pub fn find(&self, ask: &Ask<'_>, now_ms: u64) -> Found {
+    /// What is kept under this key for a request with these fields.
+    pub fn find(&self, id: u128, request: &HeaderMap, now_ms: u64) -> Found {
         self.asks.fetch_add(1, Ordering::Relaxed);
-        let Some(set) = self.memory.get(&ask.id) else { return Found::Nothing };
+        let Some(set) = self.memory.get(&id) else { return Found::Nothing };
         let mut others = false;
         for object in set.iter() {
             match self.verdict(object, now_ms) {
                 Verdict::Gone => {}
-                verdict if object.kept.matches(ask.request) => return Found::Object(Arc::clone(object), verdict),
+                verdict if object.kept.matches(request) => return Found::Object(Arc::clone(object), verdict),
                 _ => others = true,
             }
         }
@@ -236,6 +241,11 @@ impl Room {
             Joined::Wait(wait) => Way::Wait(Waiting(wait)),
             Joined::Lead(lead) => Way::Lead(self.leading(ask, Some(lead), now_ms)),
         }
+    }
+
+    /// The turn to ask for a slice, until it is here.
+    pub(crate) async fn slice_turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slices).acquire_owned().await.ok()
     }
 
     /// Whether what is asked for by this key was not kept lately.

@@ -33,8 +33,8 @@ use crate::purge::now_ms;
 use crate::record::Record;
 use crate::shield::Through;
 use crate::telemetry::{CACHE_RESULTS, Telemetry, Text};
+pub(crate) use later::LATER_MAX;
 use later::Later;
-pub(crate) use later::{LATER_MAX, READERS_MAX};
 
 /// The environment whose answers are kept apart from those of previews.
 const PRODUCTION: &str = "production";
@@ -239,10 +239,10 @@ impl Behind for AtRoute<'_> {
     }
 
     fn later(&self) -> Option<Later> {
-        Later::of(self, &self.node.later)
+        Later::anew(self)
     }
 
     fn reader(&self) -> Option<Later> {
-        Later::of(self, &self.node.readers)
+        Later::reader(self)
     }
 }

@@ -97,8 +97,6 @@ pub(crate) struct Kin {
     pub(crate) telemetry: Arc<Telemetry>,
     /// Permits of those who ask anew for what answers meanwhile.
     pub(crate) later: Arc<Semaphore>,
-    /// Permits of those who read answers in slices.
-    pub(crate) readers: Arc<Semaphore>,
     /// What the function that is asked says of its answer's keeping.
     hints: Mutex<Hints>,
     bill: Bill,
@@ -131,7 +129,6 @@ impl Kin {
             purger: Arc::clone(&node.purger),
             telemetry: Arc::clone(&node.telemetry),
             later: Arc::clone(&node.later),
-            readers: Arc::clone(&node.readers),
             hints: Mutex::default(),
             bill,
         }

@@ -60,8 +60,6 @@ pub struct Node {
     pub tier: Tier,
     /// Permits of those who ask anew for what answers meanwhile.
     pub(crate) later: Arc<Semaphore>,
-    /// Permits of those who read answers in slices.
-    pub(crate) readers: Arc<Semaphore>,
     /// Itself, for what goes on when a request has its answer; set once it runs.
     pub(crate) me: OnceLock<Weak<Node>>,
     /// What purges.

@@ -20,7 +20,7 @@ use crate::acme;
 use crate::activate::aborts;
 use crate::admin::{Admin, AdminError, Shown};
 use crate::blobs::Blobs;
-use crate::cached::{LATER_MAX, READERS_MAX, disk};
+use crate::cached::{LATER_MAX, disk};
 use crate::config::secret::{self, SecretError};
 use crate::config::{self, Certificate, Config, Plain};
 use crate::edge::Here;
@@ -404,7 +404,6 @@ pub(crate) fn build(config: Config, sockets: &Sockets) -> Result<Node, Error> {
         rooms: Rooms::new(config.cache.memory_bytes, common),
         tier: disk::Tier::default(),
         later: Arc::new(Semaphore::new(LATER_MAX)),
-        readers: Arc::new(Semaphore::new(READERS_MAX)),
         me: OnceLock::new(),
         purger,
         ready: Ready::default(),

@@ -128,8 +128,9 @@ impl Want {
 
     /// Whether an answer is kept in slices.
     fn is_sliced(&self, response: &Response<Body>, now_ms: u64) -> bool {
-        let (rules, now) = (&self.cache.site.rules, (now_ms, now_ms));
-        let kept = Kept::of(&self.asking(), response.status(), response.headers(), now, rules);
+        let hints = response.extensions().get::<Hints>().cloned().unwrap_or_default();
+        let (rules, now) = (self.rules(&hints), (now_ms, now_ms));
+        let kept = Kept::of(&self.asking(), response.status(), response.headers(), now, &rules);
         kept.is_ok_and(|kept| self.sliced(&kept, length(response), now_ms).is_some())
     }
 
@@ -192,7 +193,7 @@ impl Want {
     }
 
     /// The rules for an answer of which this is said.
-    fn rules(&self, hints: &Hints) -> Cow<'_, Rules> {
+    pub(super) fn rules(&self, hints: &Hints) -> Cow<'_, Rules> {
         let rules = &self.cache.site.rules;
         match hints.ttl_ms {
             None if !hints.aged => Cow::Borrowed(rules),

@@ -13,8 +13,10 @@ use http::header::{ETAG, HeaderMap, IF_RANGE, RANGE};
 use http::{Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
 
-use super::{Behind, Want, reply};
+use super::{Behind, Hints, Want, reply};
 use crate::flight::Outcome;
 use crate::object::Object;
 use crate::purges::{Hash, Verdict};
@@ -113,12 +115,12 @@ impl<L: Behind> Reader<L> {
     async fn slice(&mut self, number: u64) -> Result<Body, Unsliced> {
         let room = Arc::clone(&self.want.cache.room);
         let (id, none) = (self.slices.key(self.want.id, &self.object.kept, number), HeaderMap::new());
-        let ask = Ask { id, url: self.want.url, request: &none };
+        let ask = Ask { id, url: self.want.url(), request: &none };
         for _ in 0..WAITS_MAX {
             let now_ms = self.asker.now_ms();
-            let found = match room.find(&ask, now_ms) {
+            let found = match room.find(id, &none, now_ms) {
                 found @ Found::Object(..) => found,
-                Found::Nothing | Found::Others => room.load(&ask, now_ms).await,
+                Found::Nothing | Found::Others => room.load(id, &none, now_ms).await,
             };
             if let Found::Object(slice, Verdict::Fresh | Verdict::Stale) = found
                 && let Some(body) = self.part(&slice, number)
@@ -159,6 +161,7 @@ impl<L: Behind> Reader<L> {
         (*request.method_mut(), *request.uri_mut()) = (parts.method.clone(), parts.uri.clone());
         (*request.version_mut(), *request.headers_mut()) = (parts.version, headers);
         request.extensions_mut().clone_from(&parts.extensions);
+        let turn = self.want.cache.room.slice_turn().await;
         let response = match self.asker.ask(request).await {
             Ok(response) => response,
             Err(fault) => {
@@ -166,7 +169,9 @@ impl<L: Behind> Reader<L> {
                 return Err(Unsliced::Failed(fault));
             }
         };
-        if response.status().is_server_error() {
+        // It says nothing of the whole.
+        let is_later = matches!(response.status(), StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        if is_later || response.status().is_server_error() {
             let fault =
                 Fault::new(Code::UpstreamBadResponse).because(format_args!("{} for a slice", response.status()));
             leading.fail(&fault);
@@ -179,23 +184,49 @@ impl<L: Behind> Reader<L> {
             }
             return Err(Unsliced::Changed);
         }
-        let (now_ms, rules) = (self.asker.now_ms(), &self.want.cache.site.rules);
+        let hints = response.extensions().get::<Hints>().cloned().unwrap_or_default();
+        let (now_ms, rules) = (self.asker.now_ms(), self.want.rules(&hints));
         let (begin, end) = self.slices.bounds(number);
         // Whether others may have it: as if it were the whole, of which all is said that is said of a part.
         let times = (asked_ms, now_ms);
-        if Kept::of(&self.want.asking(), StatusCode::OK, response.headers(), times, rules).is_err() {
+        if Kept::of(&self.want.asking(), StatusCode::OK, response.headers(), times, &rules).is_err() {
             leading.release(now_ms);
-            return Ok(cut(response.into_body(), self.from.max(begin) - begin, self.to.min(end) - begin));
+            let body = Turned { body: response.into_body(), _turn: turn }.boxed_unsync();
+            return Ok(cut(body, self.from.max(begin) - begin, self.to.min(end) - begin));
         }
         // A part of what has this validator is good as long as that is what the head says.
         let long = named::Times { fresh_ms: named::KEEP_MS_MAX, stale_ms: 0 };
         let kept = named::kept(long, b"", Some(end - begin), now_ms).ok_or(Unsliced::Changed)?;
         let keys: Vec<Hash> = self.object.keys.to_vec();
+        let body = Turned { body: response.into_body(), _turn: turn }.boxed_unsync();
         let breaks = &self.want.cache.site.breaks;
-        let (slice, reader) = leading.breaking(breaks).keep(kept, &keys, response.into_body(), Some(end - begin));
+        let (slice, reader) = leading.breaking(breaks).keep(kept, &keys, body, Some(end - begin));
         let body = self.part(&slice, number);
         drop(reader);
         body.ok_or(Unsliced::Busy)
+    }
+}
+
+/// A slice that comes, and the turn that it came by.
+struct Turned {
+    body: Body,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl http_body::Body for Turned {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -246,12 +277,19 @@ fn short() -> Fault {
     Fault::new(Code::UpstreamBadResponse).because("fewer bytes than were asked for")
 }
 
-type Reading<L> = Pin<Box<dyn Future<Output = (Reader<L>, Result<Body, Unsliced>)> + Send>>;
+/// A slice that is asked for, in a task of its own: others may wait for it, whatever its reader does. Dropped, it is given up.
+struct Asking<L>(JoinHandle<(Reader<L>, Result<Body, Unsliced>)>);
+
+impl<L> Drop for Asking<L> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 /// What is asked for ahead of who reads.
 enum Ahead<L> {
     /// The next slice, by its number.
-    Asking(Reading<L>),
+    Asking(Asking<L>),
     /// It is there.
     There(Box<Reader<L>>, Body),
     /// It cannot be had.
@@ -286,16 +324,19 @@ impl<L: Behind + 'static> Sliced<L> {
         if reader.slices.bounds(number).1 >= reader.to {
             return Ahead::Over;
         }
-        Ahead::Asking(Box::pin(reader.read(number + 1)))
+        Ahead::Asking(Asking(tokio::spawn(reader.read(number + 1))))
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) {
-        if let Ahead::Asking(reading) = &mut self.ahead
-            && let Poll::Ready((reader, read)) = reading.as_mut().poll(cx)
+        if let Ahead::Asking(asking) = &mut self.ahead
+            && let Poll::Ready(asked) = Pin::new(&mut asking.0).poll(cx)
         {
-            self.ahead = match read {
-                Ok(body) => Ahead::There(Box::new(reader), body),
-                Err(unsliced) => Ahead::Failed(unsliced.fault()),
+            self.ahead = match asked {
+                Ok((reader, Ok(body))) => Ahead::There(Box::new(reader), body),
+                Ok((_, Err(unsliced))) => Ahead::Failed(unsliced.fault()),
+                Err(_) => {
+                    Ahead::Failed(Fault::new(Code::InternalError).because("a slice that nobody asks for any more"))
+                }
             };
         }
     }

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::{ETAG, LAST_MODIFIED};
 use tokio::time::timeout;
 
-use super::{Ask, Found, Room};
+use super::{Found, Room};
 use crate::disk::{Disk, Id, Reader, Writer};
 use crate::fill::Fill;
 use crate::meta::Meta;
@@ -66,29 +66,29 @@ async fn whole(disk: &OnDisk) -> Option<Arc<Fill>> {
 
 impl Room {
     /// What is on disk for a request, where memory has nothing for it. At once, if the disk has nothing of its URI.
-    pub async fn load(&self, ask: &Ask<'_>, now_ms: u64) -> Found {
-        let Some(disk) = self.common.disk().filter(|disk| disk.has(&primary(ask.id))) else { return Found::Nothing };
+    pub async fn load(&self, id: u128, request: &HeaderMap, now_ms: u64) -> Found {
+        let Some(disk) = self.common.disk().filter(|disk| disk.has(&primary(id))) else { return Found::Nothing };
         let load = async {
             // Those who ask for the same at once read it once.
-            let _turn = self.turns[self.stripe_of(ask.id)].lock().await;
-            match self.find(ask, now_ms) {
+            let _turn = self.turns[self.stripe_of(id)].lock().await;
+            match self.find(id, request, now_ms) {
                 found @ Found::Object(..) => found,
-                Found::Nothing | Found::Others => self.load_in_turn(&disk, ask, now_ms).await,
+                Found::Nothing | Found::Others => self.load_in_turn(&disk, (id, request), now_ms).await,
             }
         };
         timeout(LOAD_WAIT, load).await.unwrap_or(Found::Nothing)
     }
 
-    async fn load_in_turn(&self, disk: &Disk, ask: &Ask<'_>, now_ms: u64) -> Found {
+    async fn load_in_turn(&self, disk: &Disk, (id, request): (u128, &HeaderMap), now_ms: u64) -> Found {
         let (mut others, mut best) = (Found::Nothing, None::<(Object, Verdict)>);
-        for reader in disk.find(&primary(ask.id)).await {
+        for reader in disk.find(&primary(id)).await {
             let (own, file) = (reader.id(), reader.file());
-            let object = self.on_disk(ask.id, reader);
+            let object = self.on_disk(id, reader);
             let verdict = object.as_ref().map_or(Verdict::Gone, |object| self.verdict(object, now_ms));
             match object {
                 None => disk.remove_file(&own, file),
                 Some(_) if verdict == Verdict::Gone => disk.remove_file(&own, file),
-                Some(object) if !object.kept.matches(ask.request) => others = Found::Others,
+                Some(object) if !object.kept.matches(request) => others = Found::Others,
                 Some(object) => {
                     let age = |object: &Object| (object.kept.life.answered_ms, object.stored.file());
                     if best.as_ref().is_none_or(|(best, _)| age(best) < age(&object)) {
@@ -104,10 +104,10 @@ impl Room {
             let Some(fill) = whole(body).await else { return others };
             object.body = Source::Fill(fill);
         }
-        match self.promote(disk, ask.id, object) {
+        match self.promote(disk, id, object) {
             Some(object) => Found::Object(object, verdict),
             // Something newer came meanwhile, or it went.
-            None => match self.find(ask, now_ms) {
+            None => match self.find(id, request, now_ms) {
                 Found::Nothing => others,
                 found => found,
             },

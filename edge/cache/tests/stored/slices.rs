@@ -229,6 +229,21 @@ async fn who_first_wants_all_of_it_has_it_as_it_comes_and_many_readers_share_eac
 }
 
 #[tokio::test]
+async fn who_stops_reading_holds_nobody_up() {
+    let (node, up) = (small().await, Up::new());
+    let whole = bytes(1, LENGTH);
+    assert!(get(&node, &up, &[("range", "bytes=0-9")]).await.is(&whole[..10]));
+    let answered = asks(&node, &up, Method::GET, &[]).await.result.expect("an answer");
+    let mut body = answered.into_body();
+    // It has the next slice asked for, and takes no more.
+    let first = body.frame().await.expect("a piece").expect("good").into_data().expect("data");
+    assert!(whole.starts_with(&first));
+    assert!(get(&node, &up, &[]).await.is(&whole), "another one reads it all");
+    drop(body);
+    assert!(get(&node, &up, &[]).await.is(&whole));
+}
+
+#[tokio::test]
 async fn what_is_read_is_of_one_version_or_ends_as_broken_off() {
     let (node, up) = (small().await, Up::new());
     assert!(get(&node, &up, &[]).await.is(&bytes(1, LENGTH)));

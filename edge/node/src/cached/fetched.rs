@@ -47,7 +47,6 @@ struct Asker {
     telemetry: Arc<Telemetry>,
     app: Text,
     later: Arc<Semaphore>,
-    readers: Arc<Semaphore>,
 }
 
 impl Out {
@@ -62,16 +61,14 @@ impl Out {
             telemetry: Arc::clone(&kin.telemetry),
             app: kin.entry.label.clone(),
             later: Arc::clone(&kin.later),
-            readers: Arc::clone(&kin.readers),
         };
         Self { from: Arc::new(from), way, sender: Some(sender), is_ours, _permit: None }
     }
 
-    /// The same way for requests that nobody waits for, by one of these permits.
-    fn of_nobody(&self, permits: &Arc<Semaphore>) -> Option<Self> {
-        let permit = Arc::clone(permits).try_acquire_owned().ok()?;
+    /// The same way for requests of no call.
+    fn of_nobody(&self, permit: Option<OwnedSemaphorePermit>) -> Self {
         let (from, way, is_ours) = (Arc::clone(&self.from), self.way.clone(), self.is_ours);
-        Some(Self { from, way, sender: None, is_ours, _permit: Some(permit) })
+        Self { from, way, sender: None, is_ours, _permit: permit }
     }
 
     /// Answers `request`, whose origin the function may ask, from what is kept or from there.
@@ -125,10 +122,11 @@ impl Behind for Out {
     }
 
     fn later(&self) -> Option<Self> {
-        self.of_nobody(&self.from.later)
+        let permit = Arc::clone(&self.from.later).try_acquire_owned().ok()?;
+        Some(self.of_nobody(Some(permit)))
     }
 
     fn reader(&self) -> Option<Self> {
-        self.of_nobody(&self.from.readers)
+        Some(self.of_nobody(None))
     }
 }

@@ -7,7 +7,7 @@ use eyot_plan::arrival::Interim;
 use eyot_plan::body::Body;
 use eyot_plan::fault::Fault;
 use http::{Request, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::AtRoute;
 use crate::entry::{Entry, Route};
@@ -18,8 +18,6 @@ use crate::record::Record;
 
 /// Answers that are asked for anew at once on a node, while what is kept of them answers.
 pub(crate) const LATER_MAX: usize = 64;
-/// Answers that are read in slices at once on a node.
-pub(crate) const READERS_MAX: usize = 1_024;
 
 /// The target of a route, for a request that nobody waits for.
 pub(crate) struct Later {
@@ -28,14 +26,23 @@ pub(crate) struct Later {
     route: Arc<Route>,
     asked: Asked,
     record: Record,
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Later {
-    /// By one of these permits. None: there is none left, or the node ends.
-    pub(super) fn of(at: &AtRoute<'_>, permits: &Arc<Semaphore>) -> Option<Self> {
+    /// Asks anew for what answers meanwhile. None: too much is asked for so, or the node ends.
+    pub(super) fn anew(at: &AtRoute<'_>) -> Option<Self> {
+        let permit = Arc::clone(&at.node.later).try_acquire_owned().ok()?;
+        Self::of(at, Some(permit))
+    }
+
+    /// Asks for what a body still lacks while it is read. None: the node ends.
+    pub(super) fn reader(at: &AtRoute<'_>) -> Option<Self> {
+        Self::of(at, None)
+    }
+
+    fn of(at: &AtRoute<'_>, permit: Option<OwnedSemaphorePermit>) -> Option<Self> {
         let node = at.node.me.get()?.upgrade()?;
-        let permit = Arc::clone(permits).try_acquire_owned().ok()?;
         let Asked { protocol, client, uri, id, trail, .. } = at.asked;
         let asked = Asked {
             protocol: *protocol,
