@@ -162,6 +162,28 @@ fn the_public_cannot_send_an_event() {
     assert!(node.process.log().contains("begun tick at shop.test"), "the function itself can be asked");
 }
 
+#[test]
+fn a_message_is_worked_on_at_its_first_try_after_its_queue_was_empty_for_a_while() {
+    let world = World::new();
+    world.grant("shop", &["shop.test"], &["--engine", "nats"]);
+    let nats = Nats::new();
+    let app = App::new("shop", &["shop.test"])
+        .function("order", "event", "env = { NAME = \"order\" }")
+        .route("shop.test", "/*", "respond = { status = 200 }")
+        .table("[[queues]]\nengine = \"nats\"\nsubject = \"orders.>\"\nfunction = \"order\"")
+        .written();
+    world.publish(&app);
+    let node = world.node_with("a", &format!("[stores]\nnats = {{ url = \"{}\" }}\n", nats.url()));
+    let connected = "eyot_queue_connected{app=\"shop\",route=\"queue:orders.>\"}";
+    until("messages are taken", || (node.metric(connected) == 1.0).then_some(()));
+    nats.connect().hears_a_heartbeat();
+    nats.connect().publish("shop.orders.new", &[], "m-0");
+    until("it is done", || node.process.log().contains("done io.eyot.queue m-0 ").then_some(()));
+    let log = node.process.log();
+    let tries: Vec<_> = log.lines().filter(|line| line.contains("begun order at ")).collect();
+    assert!(tries.len() == 1 && tries[0].contains(" 1 m-0."), "{tries:?}");
+}
+
 /// What an app's stream holds, by subject.
 fn held(nats: &mut Connection) -> BTreeMap<String, u64> {
     let info = nats.api("STREAM.INFO.eyot-shop", &json!({ "subjects_filter": "shop.>" }));

@@ -108,6 +108,20 @@ impl Connection {
         self.answer()
     }
 
+    /// Listens until a server tells somebody that it is still there, while it has no message for him.
+    pub(crate) fn hears_a_heartbeat(&mut self) {
+        self.inboxes += 1;
+        self.write(&format!("SUB _INBOX.> {}\r\n", self.inboxes));
+        until("a heartbeat", || {
+            let line = self.line();
+            if line.starts_with("PING") {
+                self.write("PONG\r\n");
+            }
+            line.starts_with("NATS/1.0 100 ").then_some(())
+        });
+        self.write(&format!("UNSUB {}\r\n", self.inboxes));
+    }
+
     fn subscribed(&mut self) -> String {
         self.inboxes += 1;
         let inbox = format!("_INBOX.test.{}", self.inboxes);

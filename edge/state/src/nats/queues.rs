@@ -5,6 +5,7 @@
 //! where it failed for the last time, it goes to the queue's dead letters, with the reason, before it is taken from the
 //! queue: none is lost in between. Whose process ends meanwhile, its messages go to another.
 
+mod asked;
 mod one;
 mod place;
 
@@ -16,18 +17,14 @@ use async_nats::jetstream::{Context, Message as Delivered};
 use bytes::Bytes;
 use eyot_bundle::name::Name;
 use eyot_bundle::release;
-use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Servers;
+use asked::Asked;
 
 /// Messages that are asked for at once, each of at most [`MESSAGE_BYTES_MAX`].
 const BATCH_MAX: usize = 64;
-/// How long servers keep a request for messages.
-const ASKED_FOR: Duration = Duration::from_secs(30);
-/// How often they say meanwhile that they are there.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long is waited after a failure, at most; it begins with [`AGAIN`].
 const AGAIN_MAX: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(500);
@@ -151,21 +148,21 @@ impl<W: Worker> Shift<W> {
         };
         let mut permits = vec![first];
         permits.extend((1..BATCH_MAX).map_while(|_| Arc::clone(&self.permits).try_acquire_owned().ok()));
-        let asked = consumer.batch().max_messages(permits.len()).expires(ASKED_FOR).heartbeat(HEARTBEAT);
-        let mut messages = asked.messages().await.map_err(|error| error.to_string())?;
+        let mut asked = Asked::ask(context, consumer, permits.len()).await?;
+        let mut is_leaving = false;
         loop {
-            let next = tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => match messages.next().now_or_never() {
-                    // What has come already is worked on.
-                    Some(next) => next,
-                    None => return Ok(()),
-                },
-                next = messages.next() => next,
+            let came = tokio::select! {
+                _ = stop.wait_for(|stop| *stop), if !is_leaving => None,
+                next = asked.next() => Some(next),
+            };
+            let Some(next) = came else {
+                is_leaving = true;
+                asked.leave().await;
+                continue;
             };
             let Some(message) = next else { return Ok(()) };
-            let message = message.map_err(|error| error.to_string())?;
             let permit = permits.pop().ok_or("more messages came than were asked for")?;
-            self.take(context, message, permit);
+            self.take(context, message?, permit);
         }
     }
 
