@@ -1,4 +1,4 @@
-//! Beginning an exchange of HTTP/3, on a connection that many share.
+//! Beginning an exchange of HTTP/3 or HTTP/2, on a connection that many share.
 
 use core::future::poll_fn;
 use core::task::Poll;

@@ -1,26 +1,32 @@
 //! HTTP/2 over TLS, every window, list and count of it bounded.
 
 mod body;
+mod gather;
 mod linger;
 mod stream;
 mod watch;
 
+use core::future::poll_fn;
 use core::pin::pin;
+use core::task::Poll;
 use core::time::Duration;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use eyot_plan::arrival::Answer;
-use h2::server::{self, Builder};
-use h2::{Ping, PingPong, Reason};
+use h2::server::{self, Builder, SendResponse};
+use h2::{Ping, PingPong, Reason, RecvStream};
+use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::begin::begin;
 use crate::connection::{Activity, Connection};
 use crate::drain::Drain;
 use crate::exchange::Exchanges;
 use crate::settings::Settings;
 use crate::stall::Sending;
+use gather::Gather;
 use stream::Stream;
 use watch::{Heard, Watch};
 
@@ -46,8 +52,17 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the last words to a client may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Requests that are begun together at most.
+const TOGETHER_MAX: usize = 32;
+
+/// A request, and who answers it.
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+
+/// The way out of a connection.
+type Out<S> = Gather<Sending<S>>;
+
 /// What a connection is to its streams and to its client.
-type Http<S> = server::Connection<Watch<Sending<S>>, Bytes>;
+type Http<S> = server::Connection<Watch<Out<S>>, Bytes>;
 
 /// Serves one connection until it ends, drains, idles or is cut.
 pub(crate) async fn serve<A, S>(exchanges: Arc<Exchanges<A>>, connection: Arc<Connection>, io: S, mut drain: Drain)
@@ -56,8 +71,8 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let settings = exchanges.settings.clone();
-    let io = Sending::new(io, settings.send_idle, settings.send_rate_bytes_min);
-    let (io, heard) = Watch::new(io, settings.header_timeout);
+    let out = Gather::new(Sending::new(io, settings.send_idle, settings.send_rate_bytes_min));
+    let (io, heard) = Watch::new(out.clone(), settings.header_timeout);
     let begun = tokio::select! {
         begun = timeout(settings.header_timeout, builder(&settings).handshake(io)) => begun,
         () = drain.cut() => return,
@@ -68,16 +83,18 @@ where
         Err(_) => return,
     };
     let view = drain.clone();
+    out.hold(true);
     let ended = tokio::select! {
         biased;
         reason = pings(http.ping_pong(), heard.clone()) => Some(reason),
         reason = heard.flood() => Some(reason),
-        () = streams(&exchanges, &connection, &heard, &mut http, &view) => None,
+        () = streams(&exchanges, &connection, &heard, (&mut http, &out), &view) => None,
         () = drain.cut() => None,
     };
     if let Some(reason) = ended {
+        out.hold(false);
         http.abrupt_shutdown(reason);
-        let _ = timeout(LAST_WORDS, core::future::poll_fn(|cx| http.poll_closed(cx))).await;
+        let _ = timeout(LAST_WORDS, poll_fn(|cx| http.poll_closed(cx))).await;
     }
 }
 
@@ -104,7 +121,7 @@ async fn streams<A, S>(
     exchanges: &Arc<Exchanges<A>>,
     connection: &Arc<Connection>,
     heard: &Heard,
-    http: &mut Http<S>,
+    (http, out): (&mut Http<S>, &Out<S>),
     drain: &Drain,
 ) where
     A: Answer,
@@ -117,11 +134,12 @@ async fn streams<A, S>(
     loop {
         tokio::select! {
             biased;
-            accepted = http.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    let stream = Stream::new(exchanges.clone(), connection.clone(), heard.clone(), respond);
-                    // Not begun here: the library writes before it gives the next request, and each answer would leave alone.
-                    tokio::spawn(stream.run(request, drain.clone()));
+            accepted = together(http, out) => match accepted {
+                Some(Ok(all)) => {
+                    for (request, respond) in all {
+                        let stream = Stream::new(exchanges.clone(), connection.clone(), heard.clone(), respond);
+                        begin(stream.run(request, drain.clone())).await;
+                    }
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection broke off"),
                 None => return,
@@ -137,6 +155,37 @@ async fn streams<A, S>(
             () = &mut quiet, if is_closing => return,
         }
     }
+}
+
+/// The requests that are there, when there is one. Those that came together are begun together, so that their answers leave
+/// together: when there is none, what was written leaves.
+async fn together<S>(http: &mut Http<S>, out: &Out<S>) -> Option<Result<Vec<Accepted>, h2::Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let first = poll_fn(|cx| {
+        let accepted = http.poll_accept(cx);
+        match accepted.is_pending().then(|| out.poll_leave(cx)) {
+            Some(Poll::Ready(Err(error))) => {
+                tracing::debug!(%error, "an HTTP/2 connection takes nothing more");
+                Poll::Ready(None)
+            }
+            _ => accepted,
+        }
+    });
+    let mut all = match first.await? {
+        Ok(first) => vec![first],
+        Err(error) => return Some(Err(error)),
+    };
+    while all.len() < TOGETHER_MAX {
+        match poll_fn(|cx| Poll::Ready(http.poll_accept(cx))).await {
+            Poll::Ready(Some(Ok(next))) => all.push(next),
+            Poll::Ready(Some(Err(error))) => return Some(Err(error)),
+            // What has ended is found so again.
+            Poll::Ready(None) | Poll::Pending => break,
+        }
+    }
+    Some(Ok(all))
 }
 
 /// A client with nothing in flight, twice in a row, has no reason to stay.

@@ -1,4 +1,4 @@
-//! One exchange of HTTP/2, in a task of its own: it ends when the client leaves it, takes nothing, or with everything.
+//! One exchange of HTTP/2: it ends when the client leaves it, takes nothing, or with everything.
 
 use core::future::poll_fn;
 use core::pin::pin;
