@@ -7,10 +7,10 @@
 mod way;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
 use async_nats::{HeaderMap, Request};
@@ -34,6 +34,8 @@ const HEADERS_BYTES_MAX: usize = 256;
 const TRIES_MAX: usize = 64;
 /// How long a listing may wait for the next key.
 const KEY_WITHIN: Duration = Duration::from_secs(2);
+/// How long is waited before keys are listed again, when a server of several did not list them all, in milliseconds.
+const LISTED_AGAIN_MS: [u64; 4] = [20, 50, 100, 200];
 /// Keys of one ask that are read or written at once.
 const AT_ONCE: usize = 16;
 const OPERATION: &str = "KV-Operation";
@@ -273,6 +275,25 @@ impl Bucket {
     /// The keys by the numbers of their messages: a key that is written meanwhile comes once more, and none is missed.
     async fn page(&self, way: &Way, cursor: Option<&str>) -> Result<Page, Error> {
         let after = cursor.map_or(Ok(0), |cursor| cursor.parse::<u64>().map_err(|_| bad_cursor()))?;
+        // Any server of the bucket may list its keys: one may be behind the leader for a moment, or not be known to the
+        // one that is asked. After the first page it has caught up.
+        let info = if after == 0 { way.stream.get_info().await.ok() } else { None };
+        let there = info.map_or(0, |info| info.state.messages);
+        let began = Instant::now();
+        for wait_ms in LISTED_AGAIN_MS {
+            match self.listed(way, after, there).await {
+                Ok(Some(page)) => return Ok(page),
+                // Who takes so long to refuse is away.
+                Err(error) if began.elapsed() >= KEY_WITHIN => return Err(error),
+                Ok(None) | Err(_) => tokio::time::sleep(Duration::from_millis(wait_ms)).await,
+            }
+        }
+        // Keys may have gone meanwhile: what is there now is all.
+        self.listed(way, after, 0).await.map(Option::unwrap_or_default)
+    }
+
+    /// The same from one server; `None` where that has fewer messages than `there`.
+    async fn listed(&self, way: &Way, after: u64, there: u64) -> Result<Option<Page>, Error> {
         let failed = |error: &dyn std::fmt::Display| self.failed("its keys could not be listed", error);
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
@@ -284,8 +305,19 @@ impl Bucket {
             ..pull::Config::default()
         };
         let consumer = way.stream.create_consumer(config).await.map_err(|error| failed(&error))?;
-        let info = consumer.cached_info();
-        let (name, pending) = (info.name.clone(), usize::try_from(info.num_pending).unwrap_or(usize::MAX));
+        let listed = self.read_page(&consumer, after, there).await;
+        // One that is left ends by itself.
+        let _ = way.stream.delete_consumer(&consumer.cached_info().name).await;
+        listed
+    }
+
+    async fn read_page(&self, consumer: &PullConsumer, after: u64, there: u64) -> Result<Option<Page>, Error> {
+        let failed = |error: &dyn std::fmt::Display| self.failed("its keys could not be listed", error);
+        let pending = consumer.cached_info().num_pending;
+        if pending < there {
+            return Ok(None);
+        }
+        let pending = usize::try_from(pending).unwrap_or(usize::MAX);
         let most = pending.min(PAGE_KEYS);
         let (mut page, mut last, mut heard) = (Page::default(), after, 0);
         if most > 0 {
@@ -302,9 +334,7 @@ impl Bucket {
         if pending > heard {
             page.cursor = Some(last.to_string());
         }
-        // One that is left ends by itself.
-        let _ = way.stream.delete_consumer(&name).await;
-        Ok(page)
+        Ok(Some(page))
     }
 }
 
