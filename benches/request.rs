@@ -70,11 +70,11 @@ async fn measure(fleet: &Fleet, protocol: Protocol, path: &str, requests: usize,
     let target = Target::of(fleet.port, fleet.ca());
     let (uri, body, clock) = (target.uri(path), Bytes::from_static(BODY), fleet.clock());
     let lines = target.streams(protocol, LINES, streams).await;
-    let lines = client::drive(lines, &uri, &body, WARM).await;
+    let (lines, _) = client::drive(lines, &uri, &body, WARM).await;
     fleet.log().set_len(0).expect("a file of ours");
     let (charged, cpu_us) = (fleet.charged(), clock.us());
     let began = Instant::now();
-    let lines = client::drive(lines, &uri, &body, requests).await;
+    let (lines, _) = client::drive(lines, &uri, &body, requests).await;
     let wall = began.elapsed();
     let node_us = clock.us() - cpu_us;
     let after = fleet.charged();

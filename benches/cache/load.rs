@@ -36,9 +36,18 @@ pub(crate) struct Job<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Came {
     pub(crate) took: Duration,
-    /// From a request to its answer's end, in microseconds; none where the client does not say.
+    /// From a request to its answer's end, in microseconds; none where it does not say.
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
+}
+
+impl Came {
+    fn of(took: Duration, mut times_us: Vec<f64>) -> Self {
+        times_us.sort_by(f64::total_cmp);
+        let last = times_us.len().saturating_sub(1);
+        let at = |part: usize| times_us.get((times_us.len() * part / 100).min(last)).copied();
+        Self { took, p50_us: at(50), p99_us: at(99) }
+    }
 }
 
 /// A source of requests.
@@ -90,8 +99,8 @@ impl Load {
             let began = Instant::now();
             let lines = target.streams(job.protocol, job.connections, job.connections * job.streams).await;
             let driving = client::drive(lines, &uri, &body, job.requests);
-            tokio::time::timeout(WAIT, driving).await.expect("a measurement in time");
-            Came { took: began.elapsed(), p50_us: None, p99_us: None }
+            let (_, times_us) = tokio::time::timeout(WAIT, driving).await.expect("a measurement in time");
+            Came::of(began.elapsed(), times_us)
         })
     }
 
@@ -136,9 +145,6 @@ impl Load {
         }
         let times = std::fs::read_to_string(&log).expect("h2load's log");
         // Begin, status, duration in microseconds.
-        let mut times: Vec<f64> = times.lines().filter_map(|line| line.split('\t').nth(2)?.parse().ok()).collect();
-        times.sort_by(f64::total_cmp);
-        let at = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1))).copied();
-        Came { took, p50_us: at(50), p99_us: at(99) }
+        Came::of(took, times.lines().filter_map(|line| line.split('\t').nth(2)?.parse().ok()).collect())
     }
 }

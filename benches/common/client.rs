@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use eyot_link::body;
@@ -69,22 +70,28 @@ pub(crate) async fn ask(line: &mut Line, uri: &http::Uri, bytes: &Bytes) -> Resu
     Ok(good && at == bytes.len())
 }
 
-/// So many requests over all the lines at once, which come back.
-pub(crate) async fn drive(lines: Vec<Line>, uri: &http::Uri, bytes: &Bytes, requests: usize) -> Vec<Line> {
+/// So many requests over all the lines at once. The lines come back, and how long each request took until its answer's end, in
+/// microseconds, in no order.
+pub(crate) async fn drive(lines: Vec<Line>, uri: &http::Uri, bytes: &Bytes, requests: usize) -> (Vec<Line>, Vec<f64>) {
     let begun = Arc::new(AtomicUsize::new(0));
     let stream = |mut line: Line| {
         let (begun, uri, bytes) = (Arc::clone(&begun), uri.clone(), bytes.clone());
         tokio::spawn(async move {
+            let mut times_us = Vec::new();
             while begun.fetch_add(1, Ordering::Relaxed) < requests {
+                let from = Instant::now();
                 assert!(ask(&mut line, &uri, &bytes).await.expect("an answer"), "{uri}: an answer of another kind");
+                times_us.push(from.elapsed().as_secs_f64() * 1e6);
             }
-            line
+            (line, times_us)
         })
     };
     let streams: Vec<_> = lines.into_iter().map(stream).collect();
-    let mut lines = Vec::new();
+    let (mut lines, mut all_us) = (Vec::new(), Vec::new());
     for stream in streams {
-        lines.push(stream.await.expect("a stream without a fault"));
+        let (line, times_us) = stream.await.expect("a stream without a fault");
+        lines.push(line);
+        all_us.extend(times_us);
     }
-    lines
+    (lines, all_us)
 }
