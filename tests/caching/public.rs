@@ -15,9 +15,6 @@ use crate::harness::front::Front;
 use crate::harness::process::{Process, free_port, until};
 use crate::harness::world::{Node, World};
 
-/// Cases that look at interim heads, which the front before HTTP/2 and HTTP/3 reads past.
-const OF_INTERIM_HEADS: [&str; 4] = ["interim-102", "interim-103", "interim-no-header-reuse", "interim-not-cached"];
-
 /// What the suite found of one kind of case.
 #[derive(Debug, Deserialize, PartialEq)]
 struct Verdicts {
@@ -109,11 +106,7 @@ fn public_suite_for_caches_finds_all_that_it_requires_over_each_protocol() {
         let kinds = run(&suite, front.port, &house.world.path(format!("{protocol:?}.json")));
         told(&format!("{protocol:?}"), &kinds);
         for kind in ["required", "optimal"] {
-            let failed = |kinds: &Kinds| -> Vec<String> {
-                let failed = kinds[kind].failed.keys().filter(|id| !OF_INTERIM_HEADS.contains(&id.as_str()));
-                failed.cloned().collect()
-            };
-            assert_eq!(failed(&kinds), failed(&first), "{kind} over {protocol:?}");
+            assert_eq!(kinds[kind], first[kind], "{kind} over {protocol:?}");
         }
     }
 }
