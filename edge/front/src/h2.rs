@@ -52,8 +52,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the last words to a client may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Requests that are begun together at most.
+/// Requests that are begun together at most, and for how long: those after that become tasks of their own at once, so that
+/// what takes its time is spread over all cores and holds nobody up.
 const TOGETHER_MAX: usize = 32;
+const TOGETHER_FOR: Duration = Duration::from_micros(300);
 
 /// A request, and who answers it.
 type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
@@ -136,9 +138,15 @@ async fn streams<A, S>(
             biased;
             accepted = together(http, out) => match accepted {
                 Some(Ok(all)) => {
+                    let began = Instant::now();
                     for (request, respond) in all {
                         let stream = Stream::new(exchanges.clone(), connection.clone(), heard.clone(), respond);
-                        begin(stream.run(request, drain.clone())).await;
+                        let exchange = stream.run(request, drain.clone());
+                        if began.elapsed() < TOGETHER_FOR {
+                            begin(exchange).await;
+                        } else {
+                            tokio::spawn(exchange);
+                        }
                     }
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection broke off"),
