@@ -65,6 +65,8 @@ struct Given {
     /// Until what age it may be used, however its upstream does.
     most_ms: u64,
     body: Bytes,
+    /// How long it said that its body is, if it said that.
+    said: Option<usize>,
 }
 
 /// Something after which what was asked for before may not answer.
@@ -91,6 +93,10 @@ struct World {
     wrong: Vec<String>,
     /// Slices that were given.
     slices: u64,
+    /// The validator that a client saw last.
+    tags: HashMap<(&'static str, String), String>,
+    /// Parts of whole answers that clients were given.
+    parts: u64,
     began: Instant,
 }
 
@@ -155,15 +161,36 @@ fn body_of(app: &str, path: &str, kind: Option<&str>, version: u64, length: usiz
     text.bytes().cycle().take(length).collect()
 }
 
+/// The bytes of a whole of this length that are asked for, where it is one part of it (RFC 9110, section 14.1.2).
+fn bytes_of(range: &str, length: usize) -> Option<(usize, usize)> {
+    let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let last = length.checked_sub(1)?;
+    let (from, to) = match (from, to) {
+        ("", most) => (length.saturating_sub(most.parse().ok().filter(|it| *it > 0)?), last),
+        (from, "") => (from.parse().ok()?, last),
+        (from, to) => (from.parse().ok()?, to.parse::<usize>().ok()?.min(last)),
+    };
+    (from <= to).then_some((from, to))
+}
+
+/// The version, the length and the kind that a validator speaks of.
+fn tag_of(tag: &str) -> Option<(u64, usize, Option<&'static str>)> {
+    let mut said = tag.trim_matches('"').splitn(3, '-');
+    let (version, length) = (said.next()?.parse().ok()?, said.next()?.parse().ok()?);
+    let kind = said.next()?;
+    Some((version, length, KINDS.into_iter().find(|it| *it == kind)))
+}
+
 /// A slice of a version, where one is asked for by its validator, which says all of it; or of a newer one, by an upstream
 /// that heeds no validators.
 fn slice(app: &str, request: &Request<Body>, calm: bool, newer: u64) -> Option<(HeaderMap, Bytes)> {
     let field = |name: &str| request.headers().get(name)?.to_str().ok();
-    let mut said = field("if-range")?.trim_matches('"').splitn(3, '-');
-    let (version, length) = (said.next()?.parse::<u64>().ok()? + newer, said.next()?.parse().ok()?);
-    let kind = said.next().filter(|kind| !kind.is_empty());
-    let (from, to) = field("range")?.strip_prefix("bytes=")?.split_once('-')?;
-    let (from, to): (usize, usize) = (from.parse().ok()?, to.parse().ok()?);
+    let (version, length, kind) = tag_of(field("if-range")?)?;
+    if kind.is_some_and(|kind| field("x-kind") != Some(kind)) {
+        return None;
+    }
+    let version = version + newer;
+    let (from, to) = bytes_of(field("range")?, length)?;
     let body = body_of(app, request.uri().path(), kind, version, length).slice(from..=to);
     let mut headers = HeaderMap::new();
     let (range, tag) =
@@ -259,7 +286,7 @@ impl Behind for Up {
         headers.insert("surrogate-key", format!("k{}", &path[1..]).parse().expect("a value"));
         let answered_ms = world.now_ms();
         let (app, whole) = (self.app, body.clone());
-        world.given.push(Given { app, path: path.clone(), kind, asked, answered_ms, most_ms, body: whole });
+        world.given.push(Given { app, path: path.clone(), kind, asked, answered_ms, most_ms, body: whole, said: None });
         if is_same {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(response);
@@ -269,8 +296,16 @@ impl Behind for Up {
         if large {
             response.headers_mut().insert("accept-ranges", "bytes".parse().expect("a value"));
         }
-        if large || lies || world.dice.once_in(2) {
-            let said = body.len() + usize::from(lies);
+        let said = (large || lies || world.dice.once_in(2)).then(|| body.len() + usize::from(lies));
+        world.given[number].said = said;
+        let wanted = request.headers().get("range").filter(|_| !request.headers().contains_key("if-range"));
+        let wanted = wanted.and_then(|it| bytes_of(it.to_str().ok()?, body.len())).filter(|_| world.dice.once_in(2));
+        if let Some((from, to)) = wanted.filter(|_| !lies) {
+            let range = format!("bytes {from}-{to}/{}", body.len());
+            response.headers_mut().insert("content-range", range.parse().expect("a value"));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            body = body.slice(from..=to);
+        } else if let Some(said) = said {
             response.headers_mut().insert("content-length", said.to_string().parse().expect("a value"));
         }
         if dies {
@@ -362,10 +397,18 @@ impl Client {
         }
     }
 
-    async fn ask(&self, app: &'static str, method: Method, path: &str, kind: &str) -> Result<Response<Body>, Fault> {
+    async fn ask(
+        &self,
+        app: &'static str,
+        method: Method,
+        path: &str,
+        fields: &[(&'static str, String)],
+    ) -> Result<Response<Body>, Fault> {
         let mut request = Request::new(body::empty());
         (*request.method_mut(), *request.uri_mut()) = (method, uri(path));
-        request.headers_mut().insert("x-kind", kind.parse().expect("a value"));
+        for (name, value) in fields {
+            request.headers_mut().insert(*name, value.parse().expect("a value"));
+        }
         let (environment, maker) = ("production".into(), "".into());
         let site = Site {
             app: app.into(),
@@ -386,20 +429,53 @@ impl Client {
     }
 
     async fn change(&self, app: &'static str, path: String) {
-        if self.ask(app, Method::POST, &path, "a").await.is_ok_and(|response| response.status() == StatusCode::OK) {
+        if self.ask(app, Method::POST, &path, &[]).await.is_ok_and(|response| response.status() == StatusCode::OK) {
             let at = self.shared.world().event();
             self.shared.world().ended.push(Ended { app, path: Some(path), at });
         }
     }
 
-    async fn read(&self, app: &'static str, path: &str, kind: &str) {
+    /// The fields of a request, of which some are for a part.
+    fn fields(&self, app: &'static str, path: &str, kind: &str) -> Vec<(&'static str, String)> {
+        let mut fields = vec![("x-kind", kind.to_owned())];
+        let mut world = self.shared.world();
+        if world.dice.once_in(4) {
+            let most = [100, 3000, 100_000][usize::try_from(world.dice.upto(3)).expect("small")];
+            let (from, more) = (world.dice.upto(most), world.dice.upto(most));
+            let range = match world.dice.upto(5) {
+                0 => format!("bytes={from}-"),
+                1 => format!("bytes=-{more}"),
+                2 => format!("bytes={from}-{},{more}-", from + 1),
+                _ => format!("bytes={from}-{}", from + more),
+            };
+            fields.push(("range", range));
+            let tag = world.tags.get(&(app, path.to_owned())).cloned();
+            fields.extend(tag.filter(|_| world.dice.once_in(3)).map(|tag| ("if-range", tag)));
+        }
+        fields
+    }
+
+    async fn read(&self, app: &'static str, path: &str, kind: &'static str) {
         let begun = self.shared.world().event();
-        let Ok(response) = self.ask(app, Method::GET, path, kind).await else { return };
+        let fields = self.fields(app, path, kind);
+        let Ok(response) = self.ask(app, Method::GET, path, &fields).await else { return };
         let (parts, mut body) = response.into_parts();
-        if parts.status != StatusCode::OK {
+        if !matches!(parts.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
             return;
         }
-        let given = self.check_head(&parts.headers, (app, path, kind), begun);
+        let given = match parts.headers.contains_key("x-number") || parts.status == StatusCode::OK {
+            true => self.check_head(&parts.headers, (app, path, kind), begun),
+            false => None,
+        };
+        if let Some(tag) = parts.headers.get("etag").and_then(|tag| tag.to_str().ok()) {
+            self.shared.world().tags.insert((app, path.to_owned()), tag.to_owned());
+        }
+        // Which of these bytes they are and how many it says itself, where its upstream gave it as it is.
+        let may_be_short = given.is_none();
+        let wanted = match parts.status {
+            StatusCode::OK => given.map(|given| given.body),
+            _ => self.check_part(&parts.headers, (app, path, kind), &fields, given.as_ref()),
+        };
         let mut got = Vec::new();
         let leaves = !self.shared.world().calm && self.shared.upto(10) == 0;
         let end = loop {
@@ -412,12 +488,48 @@ impl Client {
                 return;
             }
         };
-        let Some(given) = given else { return };
-        let is_right = if end.is_ok() { got == given.body } else { given.body.starts_with(&got) };
+        let Some(wanted) = wanted else { return };
+        let is_right = if end.is_ok() && !may_be_short { got == wanted } else { wanted.starts_with(&got) };
         if !is_right {
-            let (bytes, of) = (got.len(), given.body.len());
-            self.wrong(format!("{app}{path} {kind}: {bytes} of {of} bytes are another body, or ended {end:?}"));
+            let (bytes, of) = (got.len(), wanted.len());
+            self.wrong(format!("{app}{path} {fields:?}: {bytes} of {of} bytes are another body, or ended {end:?}"));
         }
+    }
+
+    /// The bytes of a part, as its validator says; `given`: whose part it is, where its head says so.
+    fn check_part(
+        &self,
+        headers: &HeaderMap,
+        asked: (&'static str, &str, &str),
+        fields: &[(&'static str, String)],
+        given: Option<&Given>,
+    ) -> Option<Bytes> {
+        let field = |name: &str| headers.get(name)?.to_str().ok();
+        let sent = |name: &str| fields.iter().find(|it| it.0 == name).map(|it| it.1.as_str());
+        let part = || {
+            let tag = field("etag")?;
+            let (version, length, kind) = tag_of(tag)?;
+            let (range, total) = field("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
+            let (from, to) = range.split_once('-')?;
+            let (from, to): (usize, usize) = (from.parse().ok()?, to.parse().ok()?);
+            let total = total.parse().ok()?;
+            let is_total = total == length || given.is_some_and(|it| it.said == Some(total));
+            let is_kind = kind.is_none_or(|it| it == asked.2);
+            let is_asked = bytes_of(sent("range")?, total) == Some((from, to));
+            // One that its upstream gave as it is has no head of ours.
+            let is_same = given.is_none() || sent("if-range").is_none_or(|it| it == tag);
+            let whole = body_of(asked.0, asked.1, kind, version, length);
+            let is_right = is_total && is_kind && is_asked && is_same && given.is_none_or(|it| it.body == whole);
+            is_right.then(|| whole.slice(from.min(length)..(to + 1).min(length)))
+        };
+        let part = part();
+        match &part {
+            Some(_) => self.shared.world().parts += 1,
+            None => {
+                self.wrong(format!("{asked:?} {fields:?} is answered with a part that it did not ask for: {headers:?}"))
+            }
+        }
+        part
     }
 
     /// What was given whose body this answer has.
@@ -455,12 +567,13 @@ impl Client {
     }
 }
 
-async fn run(seed: u64) -> (Vec<String>, u64, u64) {
+async fn run(seed: u64) -> (Vec<String>, [u64; 3]) {
     let dice = Dice::new(seed);
     let (given, ended, wrong) = (Vec::new(), Vec::new(), Vec::new());
-    let (flights, versions) = (HashMap::new(), HashMap::new());
+    let (flights, versions, tags) = (HashMap::new(), HashMap::new(), HashMap::new());
     let (calm, began) = (seed.is_multiple_of(4), Instant::now());
-    let world = World { dice, calm, events: 0, given, ended, flights, versions, wrong, slices: 0, began };
+    let (events, slices, parts) = (0, 0, 0);
+    let world = World { dice, calm, events, given, ended, flights, versions, wrong, slices, tags, parts, began };
     let shared = Shared(Arc::new(Mutex::new(world)));
     let purges = Arc::new(Purges::in_memory(None, BEGAN_MS));
     let rooms = Arc::new(Rooms::new(MEMORY_BYTES, Common::new(purges)));
@@ -474,15 +587,15 @@ async fn run(seed: u64) -> (Vec<String>, u64, u64) {
         }
     }
     let mut world = shared.world();
-    (std::mem::take(&mut world.wrong), world.given.len() as u64, world.slices)
+    (std::mem::take(&mut world.wrong), [world.given.len() as u64, world.slices, world.parts])
 }
 
-/// How many answers and slices were given.
-fn simulate(seed: u64) -> (u64, u64) {
+/// How many answers, slices and parts of answers were given.
+fn simulate(seed: u64) -> [u64; 3] {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let (wrong, given, slices) = runtime.expect("a runtime").block_on(run(seed));
+    let (wrong, given) = runtime.expect("a runtime").block_on(run(seed));
     assert!(wrong.is_empty(), "EYOT_SEED={seed}:\n{}", wrong.join("\n"));
-    (given, slices)
+    given
 }
 
 #[test]
@@ -492,7 +605,8 @@ fn whatever_clients_and_upstreams_do_answers_are_whole_their_own_and_no_older_th
         return;
     }
     let seeds = size::size().simulations;
-    let all = (0..seeds).map(simulate).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-    assert!(all.0 > seeds * 5 && all.1 > seeds / 10, "too little happens: {all:?}");
-    println!("{} answers and {} slices were given", all.0, all.1);
+    let all = (0..seeds).map(simulate).fold([0; 3], |all, one| [all[0] + one[0], all[1] + one[1], all[2] + one[2]]);
+    let [answers, slices, parts] = all;
+    assert!(answers > seeds * 5 && slices > seeds / 10 && parts > seeds, "too little happens: {all:?}");
+    println!("{answers} answers, {slices} slices and {parts} parts of answers were given");
 }
